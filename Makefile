@@ -1,0 +1,59 @@
+# One way to do each task, the same by hand and in CI. Needs Python >= 3.11, pip and make; the rest is set up here.
+PYTHON ?= python3
+VENV   := .venv
+DEMO   := build/demo
+BIN    := $(VENV)/bin
+PIP    := pip==26.3
+SOURCES := openapi.yaml pyproject.toml README.md LICENSE $(shell find src generated -name '*.py' -o -name py.typed)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test generate check mock build clean
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(DEMO)/.ready ## Cancel a running batch on a mock, through the installed package
+	@$(DEMO)/bin/python scripts/demo.py
+
+test: $(VENV)/.ready $(DEMO)/.ready ## Run every test
+	@rm -f .coverage .coverage.*
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
+
+generate: $(VENV)/.ready ## Write generated/ from openapi.yaml
+	@$(BIN)/python scripts/generate.py
+
+check: $(VENV)/.ready ## Check what is generated, formatting, lint and types
+	$(BIN)/python scripts/generate.py --check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy --strict generated/mixpeek_batches_api
+	$(BIN)/pyright --warnings --pythonpath $(BIN)/python
+
+mock: $(DEMO)/.ready ## Run the mock on a free port until Ctrl-C
+	@$(DEMO)/bin/mixpeek-batches mock
+
+build: $(VENV)/.ready ## Build the wheel and the sdist into dist/
+	@rm -rf dist && $(BIN)/python -m build --outdir dist .
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build dist site contract-report .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The development environment: this checkout, editable, with every tool at its pinned version.
+$(VENV)/.ready: pyproject.toml constraints.txt openapi.yaml
+	@echo "Setting up $(VENV) ..." && $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(PIP)'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cli,mock]' --group dev
+	@touch $@
+
+# What users get: the wheel, installed with its extras and without any tool of ours.
+$(DEMO)/.ready: $(SOURCES) constraints.txt
+	@echo "Setting up $(DEMO) ..." && $(PYTHON) -m venv --clear $(DEMO)
+	@$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check '$(PIP)'
+	@$(DEMO)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(DEMO)/wheel .
+	@$(DEMO)/bin/python -m pip install --quiet --constraint constraints.txt "$$(ls $(DEMO)/wheel/*.whl)[cli,mock]"
+	@touch $@

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class TaskType(StrEnum):
+    """What a task does.
+
+    - `api_namespaces_create`: creates a namespace.
+    - `api_buckets_objects_create`: adds objects to a bucket.
+    - `api_buckets_delete`: deletes a bucket and what is in it.
+    - `api_buckets_batches_process`: processes the objects of a batch; the type of every cancelled batch.
+    - `api_taxonomies_create`: creates a taxonomy.
+    - `api_taxonomies_execute`: classifies documents by a taxonomy.
+    - `api_taxonomies_materialize`: stores the classes that a taxonomy gave.
+    - `engine_feature_extractor_run`: extracts features from objects.
+    - `engine_inference_run`: runs a model on data.
+    - `engine_object_processing`: processes one object in the engine.
+    - `engine_cluster_build`: groups documents into clusters.
+    - `thumbnail`: makes preview images.
+    - `materialize`: stores processed data for reading.
+    """
+
+    API_NAMESPACES_CREATE = "api_namespaces_create"
+    API_BUCKETS_OBJECTS_CREATE = "api_buckets_objects_create"
+    API_BUCKETS_DELETE = "api_buckets_delete"
+    API_BUCKETS_BATCHES_PROCESS = "api_buckets_batches_process"
+    API_TAXONOMIES_CREATE = "api_taxonomies_create"
+    API_TAXONOMIES_EXECUTE = "api_taxonomies_execute"
+    API_TAXONOMIES_MATERIALIZE = "api_taxonomies_materialize"
+    ENGINE_FEATURE_EXTRACTOR_RUN = "engine_feature_extractor_run"
+    ENGINE_INFERENCE_RUN = "engine_inference_run"
+    ENGINE_OBJECT_PROCESSING = "engine_object_processing"
+    ENGINE_CLUSTER_BUILD = "engine_cluster_build"
+    THUMBNAIL = "thumbnail"
+    MATERIALIZE = "materialize"
+
+    @classmethod
+    def _missing_(cls, value: object) -> TaskType | None:
+        """A server that knows more values than the contract does not break its clients."""
+        if not isinstance(value, str):
+            return None
+        member = str.__new__(cls, value)
+        member._name_ = value
+        member._value_ = value
+        return member

@@ -1,0 +1,194 @@
+"""From an answer of the server to a task or an error, whatever the server sent."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+import zlib
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+from mixpeek_batches_api.models import TaskResponse
+
+from ._settings import Secret
+from .errors import APIResponseValidationError, APIStatusError, MixpeekError, status_error_class
+
+MAX_BODY = 10 * 1024 * 1024
+"""The largest body that is read, in bytes, before and after decompression."""
+
+
+class Body:
+    """Collects the raw chunks of a body, and no more of them than may be. Its repr shows none of them."""
+
+    def __init__(self, headers: httpx.Headers) -> None:
+        length = headers.get("content-length", "")
+        self._too_large = length.isdecimal() and (len(length) > 19 or int(length) > MAX_BODY)
+        self._encoding = headers.get("content-encoding", "identity").strip().lower()
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def add(self, chunk: bytes) -> bool:
+        """Take one chunk, and tell whether another may follow."""
+        self._size += len(chunk)
+        self._too_large = self._too_large or self._size > MAX_BODY
+        if self._too_large:
+            self._chunks.clear()
+        else:
+            self._chunks.append(chunk)
+        return not self._too_large
+
+    def decoded(self) -> bytes | None:
+        """Undo the content encoding; what cannot be undone is given as it came, and None for what is too large."""
+        if self._too_large:
+            return None
+        raw = b"".join(self._chunks)
+        if self._encoding not in {"gzip", "x-gzip", "deflate"}:
+            return raw
+        try:
+            # 32 + 15: a zlib or a gzip header, whichever is there.
+            unpacked = zlib.decompressobj(47).decompress(raw, MAX_BODY + 1)
+        except zlib.error:
+            return raw
+        return unpacked if len(unpacked) <= MAX_BODY else None
+
+
+def interpret(answer: httpx.Response, body: Body, secret: Secret) -> TaskResponse | MixpeekError:
+    """Make a task or an error of an answer.
+
+    The error is returned, not raised, because a traceback may be printed with the values of local variables, and
+    those here hold the body, in which a server may have repeated the key.
+
+    Args:
+        answer: The status and headers; its own body is not looked at.
+        body: What was read of its body.
+        secret: The key, which no error may repeat.
+    """
+    content = body.decoded()
+    if not answer.is_success:
+        return _status_error(answer, content, secret)
+    try:
+        return _task(content)
+    except ValueError as error:
+        reason = secret.redact(str(error))
+    return APIResponseValidationError(
+        f"The server answered {answer.status_code}, but its body is not a task: {reason}.",
+        response=_keyless(answer, content, secret),
+    )
+
+
+def _task(body: bytes | None) -> TaskResponse:
+    if body is None:
+        raise ValueError(f"it is larger than {MAX_BODY:,} bytes")
+    if not body.strip():
+        raise ValueError("it is empty")
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON, or was cut short") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"it is JSON, but {_name(data)} and no object")
+    try:
+        task = TaskResponse.from_dict(data)
+    except KeyError as error:
+        raise ValueError(f"it lacks {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(task.task_id, str):
+        raise ValueError(f"its task_id is {_name(task.task_id)} and no string")
+    return task
+
+
+def _name(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _status_error(answer: httpx.Response, body: bytes | None, secret: Secret) -> APIStatusError:
+    try:
+        data: Any = secret.redact(json.loads(body or b""))
+    except (ValueError, RecursionError):
+        data = None
+    message, type_, details = _explanation(data)
+    return status_error_class(answer.status_code)(
+        message or _phrase(answer),
+        response=_keyless(answer, body, secret),
+        type=type_,
+        details=details,
+        retry_after=retry_after(answer.headers),
+    )
+
+
+def _explanation(data: Any) -> tuple[str | None, str | None, dict[str, Any] | None]:
+    """Find message, type and details in the error envelope, or a message in what other frameworks send in its place."""
+    if not isinstance(data, dict):
+        return None, None, None
+    error = data.get("error")
+    if isinstance(error, dict):
+        message, type_, details = (error.get(name) for name in ("message", "type", "details"))
+        return (
+            message if isinstance(message, str) and message.strip() else None,
+            type_ if isinstance(type_, str) else None,
+            details if isinstance(details, dict) else None,
+        )
+    detail = data.get("detail")
+    if isinstance(detail, list):  # FastAPI's HTTPValidationError, which the vendor publishes for 422
+        places = [item for item in detail if isinstance(item, dict) and isinstance(item.get("msg"), str)]
+        lines = [f"{'.'.join(map(str, _list(item.get('loc'))))}: {item['msg']}" for item in places]
+        return "; ".join(lines) or None, None, {"detail": detail}
+    for text in (error, detail, data.get("message")):
+        if isinstance(text, str) and text.strip():
+            return text, None, None
+    return None, None, None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _phrase(answer: httpx.Response) -> str:
+    if answer.has_redirect_location:
+        return "The server redirects, and redirects are not followed: check the base URL."
+    try:
+        return f"The server answered {HTTPStatus(answer.status_code).phrase} and gave no reason."
+    except ValueError:
+        return "The server answered with a status that HTTP does not define, and gave no reason."
+
+
+def _keyless(answer: httpx.Response, body: bytes | None, secret: Secret) -> httpx.Response:
+    """Copy an answer for an error to hold: without the key, the connection, and the encodings that are undone."""
+    undone = {"content-encoding", "content-length", "transfer-encoding"}
+    request = answer.request
+    return httpx.Response(
+        answer.status_code,
+        headers=[
+            (name, secret.redact(value)) for name, value in answer.headers.raw if name.decode().lower() not in undone
+        ],
+        content=secret.redact(body or b""),
+        request=httpx.Request(
+            request.method,
+            request.url,
+            headers=[(name, value) for name, value in request.headers.raw if name.lower() != b"authorization"],
+        ),
+    )
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Read the Retry-After header (RFC 9110, section 10.2.3).
+
+    Returns:
+        Seconds from now, not below 0; None where the header is absent or makes no sense.
+    """
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        return float(text)
+    # Imported here because this is the only use, and rare.
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
+    try:
+        moment = parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError, OSError):
+        return None
+    return max(0.0, moment - time.time()) if math.isfinite(moment) else None

@@ -1,0 +1,191 @@
+"""What may be sent, and where to: settings and arguments, checked before anything leaves the machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Generator
+from typing import Any
+
+import httpx
+
+from .errors import ConfigurationError
+
+DEFAULT_BASE_URL = "https://api.mixpeek.com"
+_REDACTED = "[API key]"
+_LONGEST_TIMEOUT = 86_400.0  # a day, in seconds; sockets overflow on much more
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Secret(httpx.Auth):
+    """The API key: adds itself to a request and shows itself nowhere else."""
+
+    def __init__(self, key: str) -> None:
+        self._key: Any = key  # it may be anything until `problem` has looked
+
+    def __repr__(self) -> str:
+        return "Secret()"
+
+    __str__ = __repr__
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Send the request with the key, as RFC 6750 says."""
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        yield request
+
+    def problem(self) -> str | None:
+        """Say in a sentence why the key may not be sent, or nothing."""
+        if not isinstance(self._key, str):
+            return "The API key must be a string."
+        if not self._key:
+            return "No API key: pass api_key or set MIXPEEK_API_KEY."
+        if not re.fullmatch(r"[\x21-\x7e]+", self._key):
+            return (
+                "The API key holds a space, a line break or another character that no key has: check how it was read."
+            )
+        return None
+
+    def redact(self, value: Any) -> Any:
+        """Take the key out of strings, bytes, and JSON values that a server sent."""
+        if isinstance(value, str):
+            return value.replace(self._key, _REDACTED)
+        if isinstance(value, bytes):
+            return value.replace(self._key.encode(), _REDACTED.encode())
+        if isinstance(value, list):
+            return [self.redact(item) for item in value]
+        if isinstance(value, dict):
+            return {self.redact(name): self.redact(item) for name, item in value.items()}
+        return value
+
+
+def _environment(name: str) -> str | None:
+    """Read a variable; an empty one counts as absent, as shells make it hard to tell them apart."""
+    return os.environ.get(name) or None
+
+
+def key_or_environment(given: Secret | None) -> Secret:
+    """Give the key that was passed, else the one in MIXPEEK_API_KEY.
+
+    Raises:
+        ConfigurationError: There is none, or it may not be sent.
+    """
+    # The key is never a local variable: a traceback may be printed with the values of those.
+    secret = given if given is not None else Secret(_environment("MIXPEEK_API_KEY") or "")
+    problem = secret.problem()
+    if problem:
+        raise ConfigurationError(problem)
+    return secret
+
+
+def namespace_or_environment(given: str | None) -> str | None:
+    """Give the namespace that was passed, else the one in MIXPEEK_NAMESPACE, else None.
+
+    Raises:
+        ConfigurationError: It may not be sent.
+    """
+    if given is None:
+        return checked_namespace(_environment("MIXPEEK_NAMESPACE"), "MIXPEEK_NAMESPACE")
+    return checked_namespace(given)
+
+
+def checked_namespace(namespace: str | None, name: str = "namespace") -> str | None:
+    """Give back a namespace that a header carries unchanged.
+
+    Raises:
+        ConfigurationError: It is no string, empty, or would not arrive as it is.
+    """
+    if namespace is None:
+        return None
+    _check_text(namespace, name)
+    if _CONTROL.search(namespace):
+        raise ConfigurationError(f"{name} {namespace!r} holds a control character.")
+    if namespace != namespace.strip(" "):
+        raise ConfigurationError(f"{name} {namespace!r} begins or ends with a space, which HTTP would drop.")
+    return namespace
+
+
+def checked_identifier(identifier: str, name: str) -> str:
+    """Give back an identifier that can be one segment of a path.
+
+    Raises:
+        ConfigurationError: It is no string, empty, a dot segment (which RFC 3986, section 5.2.4, would remove, so that
+            the request would reach another endpoint), or not to be written in UTF-8.
+    """
+    _check_text(identifier, name)
+    if identifier in {".", ".."}:
+        raise ConfigurationError(f"{name} may not be {identifier!r}: in a URL that leads to another endpoint.")
+    return identifier
+
+
+def _check_text(text: object, name: str) -> None:
+    if not isinstance(text, str):
+        raise ConfigurationError(f"{name} must be a string, not {type(text).__name__}.")
+    if not text:
+        raise ConfigurationError(f"{name} is empty.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{name} {text!r} holds half a surrogate pair, which UTF-8 cannot carry.") from None
+
+
+def checked_base_url(given: str | None, *, allow_http: bool) -> httpx.URL:
+    """Give the base URL that was passed, else the one in MIXPEEK_BASE_URL, else the vendor's.
+
+    Raises:
+        ConfigurationError: It is no URL, has parts that a base URL may not have, or would send the key in the clear.
+    """
+    text = given if given is not None else _environment("MIXPEEK_BASE_URL") or DEFAULT_BASE_URL
+    name = "base_url" if given is not None else "MIXPEEK_BASE_URL"
+    _check_text(text, name)
+    try:
+        url = httpx.URL(text.rstrip("/"))
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"{name} is not a URL: {error}.") from None
+    if url.userinfo:
+        raise ConfigurationError(f"{name} may not hold a user name or password.")
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigurationError(f"{name} must be like {DEFAULT_BASE_URL}, not {text!r}.")
+    if url.query or url.fragment:
+        raise ConfigurationError(f"{name} may not hold a query or a fragment, as {text!r} does.")
+    if url.scheme == "http" and not (allow_http or is_loopback(url)):
+        raise ConfigurationError(
+            f"{name} {text!r} would send the API key unencrypted: use https, or pass allow_http if that is meant."
+        )
+    return url
+
+
+def is_loopback(url: httpx.URL) -> bool:
+    """Tell whether a URL stays on this machine."""
+    if url.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(url.host).is_loopback
+    except ValueError:
+        return False
+
+
+def checked_timeout(timeout: float) -> float:
+    """Give back a time-out in seconds.
+
+    Raises:
+        ConfigurationError: It is not a number above 0 and of a day at most.
+    """
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not number or not math.isfinite(timeout) or not 0 < timeout <= _LONGEST_TIMEOUT:
+        raise ConfigurationError(
+            f"timeout must be a number of seconds above 0 and up to {_LONGEST_TIMEOUT:g}, not {timeout!r}."
+        )
+    return float(timeout)
+
+
+def checked_count(count: int, name: str, *, least: int) -> int:
+    """Give back a whole number that is not too small.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if not isinstance(count, int) or isinstance(count, bool) or count < least:
+        raise ConfigurationError(f"{name} must be a whole number from {least} up, not {count!r}.")
+    return count

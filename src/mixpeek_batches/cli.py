@@ -1,0 +1,280 @@
+"""The command `mixpeek-batches`. Needs the [cli] extra; its `mock` needs [mock] too.
+
+Results go to stdout, messages to stderr. Exit codes: 0 all cancelled, 1 some not, 2 wrong usage or configuration,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from . import __version__
+from ._settings import checked_identifier
+from .client import Client
+from .errors import APIStatusError, ConfigurationError, MixpeekError
+
+try:
+    import typer
+except ModuleNotFoundError as _error:
+    print(f"mixpeek-batches: the command needs {_error.name}: pip install 'mixpeek-batches[cli]'", file=sys.stderr)
+    sys.exit(2)
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from mixpeek_batches_api.models import TaskResponse
+
+    from .mock.state import RecordedRequest
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="mixpeek-batches",
+    help="Cancel batches of a Mixpeek bucket, or run a mock of the API that does.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command with the arguments of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mixpeek-batches {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def cancel(
+    bucket: Annotated[str, typer.Argument(help="The bucket that holds the batch.")],
+    batch: Annotated[str, typer.Argument(help="The batch.")],
+    namespace: Annotated[
+        str | None, typer.Option(help="Name or id of the bucket's namespace.  [env: MIXPEEK_NAMESPACE]")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="Where the API is.  [env: MIXPEEK_BASE_URL]")] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the API key, in place of MIXPEEK_API_KEY.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that one attempt may take.")] = 30.0,
+    max_retries: Annotated[int, typer.Option(help="How often an attempt that failed in passing is repeated.")] = 2,
+    allow_http: Annotated[
+        bool, typer.Option("--allow-http", help="Send the key unencrypted to another machine.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and send nothing.")] = False,
+) -> None:
+    """Cancel a batch. The API key is read from MIXPEEK_API_KEY or a file, never from an argument."""
+    with _reported():
+        client = Client(
+            api_key=None if api_key_file is None else _key(api_key_file),
+            namespace=namespace,
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=max_retries,
+            allow_http=allow_http,
+        )
+        with client:
+            if dry_run:
+                checked_identifier(bucket, "BUCKET")
+                checked_identifier(batch, "BATCH")
+                _print_plan(client, bucket, batch, as_json=as_json)
+                return
+            task, error = None, None
+            try:
+                task = client.cancel_batch(bucket, batch)
+            except ConfigurationError:
+                raise
+            except MixpeekError as failure:
+                error = failure
+        record = _record(bucket, batch, client.namespace, task, error)
+        if as_json:
+            print(json.dumps(record))
+        elif task is not None:
+            _print_task(bucket, batch, task)
+        if error is not None:
+            _say(f"{batch} of {bucket}: {error}")
+        elif task is not None and not record["canceled"]:
+            _say(f"{batch} of {bucket} is {task.status}, not CANCELED.")
+        if not record["canceled"]:
+            raise typer.Exit(1)
+
+
+@app.command()
+def mock(
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 0,
+    batches: Annotated[
+        Path | None, typer.Option(help="A file of batches to start with: a JSON array, or JSON objects, one a line.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the URL and the key as one JSON object.")] = False,
+) -> None:
+    """Run a mock of the API on this machine, until Ctrl-C. Each request is shown on stderr."""
+    try:
+        from .mock import MockServer  # noqa: PLC0415 - another extra, and slow to load
+    except ModuleNotFoundError as error:
+        _say(str(error))
+        raise typer.Exit(2) from None
+
+    with _reported():
+        server = MockServer(port=port)
+        if batches is not None:
+            server.add_batches(_batches(batches))
+        server.on_request = _say_request
+        signal.signal(signal.SIGTERM, _stop)
+        try:
+            with server:
+                if as_json:
+                    print(json.dumps({"url": server.url, "api_key": server.api_key}), flush=True)
+                else:
+                    print(f"A mock of the Mixpeek API, holding {len(server.batches)} batches. Ctrl-C stops it.")
+                    print(f"export MIXPEEK_BASE_URL={server.url}")
+                    print(f"export MIXPEEK_API_KEY={server.api_key}", flush=True)
+                while True:
+                    time.sleep(3600)
+        except KeyboardInterrupt:
+            return
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say_request(request: RecordedRequest) -> None:
+    answer = "no answer" if request.status_code is None else request.status_code
+    _say(f"{request.method} {request.path} -> {answer}")
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn what may go wrong before anything was sent into a sentence and an exit code."""
+    try:
+        yield
+    except ConfigurationError as error:
+        _say(str(error))
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        _say("Interrupted.")
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def _say(text: str) -> None:
+    print(f"mixpeek-batches: {_shown(text)}", file=sys.stderr, flush=True)
+
+
+def _shown(text: str) -> str:
+    """Make text harmless for a terminal: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigurationError(f"{path} cannot be read: {reason}.") from None
+
+
+def _key(path: Path) -> str:
+    key = _read(path).strip()
+    if not key:
+        raise ConfigurationError(f"{path} holds no API key.")
+    return key
+
+
+def _batches(path: Path) -> list[Any]:
+    text = _read(path)
+    try:
+        if text.lstrip().startswith("["):
+            array: list[Any] = json.loads(text)
+            return array
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path} holds neither a JSON array nor JSON lines: {error}.") from None
+
+
+def _record(
+    bucket: str, batch: str, namespace: str | None, task: TaskResponse | None, error: MixpeekError | None
+) -> dict[str, Any]:
+    return {
+        "bucket_identifier": bucket,
+        "batch_id": batch,
+        "namespace": namespace,
+        "canceled": task is not None and task.status == "CANCELED",
+        "task": None if task is None else task.to_dict(),
+        "error": None if error is None else _facts(error),
+    }
+
+
+def _facts(error: MixpeekError) -> dict[str, Any]:
+    facts: dict[str, Any] = {"class": type(error).__name__, "message": str(error)}
+    if isinstance(error, APIStatusError):
+        facts["message"] = error.message
+        facts |= {"type": error.type, "details": error.details}
+    return facts | {name: getattr(error, name, None) for name in ("status_code", "request_id")}
+
+
+def _print_plan(client: Client, bucket: str, batch: str, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**_record(bucket, batch, client.namespace, None, None), "dry_run": True}))
+        return
+    place = "the key's default namespace" if client.namespace is None else f"namespace {_shown(client.namespace)}"
+    print(f"Would cancel {_shown(batch)} of {_shown(bucket)} in {place} at {client.base_url}; nothing was sent.")
+
+
+def _print_task(bucket: str, batch: str, task: TaskResponse) -> None:
+    from rich.console import Console  # noqa: PLC0415 - not needed for JSON
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(highlight=False, soft_wrap=True)
+    done = task.status == "CANCELED"
+    console.print(
+        Text.assemble(
+            f"{_shown(batch)} of {_shown(bucket)}: ", (_shown(task.status), "bold green" if done else "bold yellow")
+        )
+    )
+    table = Table.grid(padding=(0, 2))
+    data = task.to_dict()
+    rows = {
+        "task": task.task_id,
+        "type": task.task_type,
+        "inputs": _count(data.get("inputs")),
+        "outputs": _count(data.get("outputs")),
+        "error": data.get("error_message"),
+    }
+    for name, value in rows.items():
+        if value is not None:
+            table.add_row(Text(f"  {name}", "dim"), Text(_shown(str(value)), overflow="fold"))
+    console.print(table)
+
+
+def _count(items: Any) -> str | None:
+    return str(len(items)) if isinstance(items, list) else None
+
+
+if __name__ == "__main__":
+    main()

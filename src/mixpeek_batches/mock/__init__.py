@@ -1,0 +1,16 @@
+"""A stateful mock of the endpoint, for tests of code that cancels batches. Needs the [mock] extra."""
+
+try:
+    import starlette as _starlette  # noqa: F401
+    import uvicorn as _uvicorn  # noqa: F401
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError(
+        f"The mock needs {_error.name}: pip install 'mixpeek-batches[mock]'", name=_error.name
+    ) from None
+
+from .app import MockApp, create_app
+from .faults import Fault
+from .server import MockServer
+from .state import Batch, MockState, RecordedRequest
+
+__all__ = ["Batch", "Fault", "MockApp", "MockServer", "MockState", "RecordedRequest", "create_app"]
