@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 import zlib
+from datetime import UTC
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +18,12 @@ from .errors import APIResponseValidationError, APIStatusError, MixpeekError, st
 
 MAX_BODY = 10 * 1024 * 1024
 """The largest body that is read, in bytes, before and after decompression."""
+
+
+LOCATION = "mixpeek_batches_location"
+"""Where `client` keeps the Location of a redirect, among the extensions of an answer."""
+
+_LONGEST = 1e12  # seconds; a longer Retry-After is as good as this, and infinity is no JSON
 
 
 class Body:
@@ -45,11 +51,10 @@ class Body:
         if self._too_large:
             return None
         raw = b"".join(self._chunks)
-        if self._encoding not in {"gzip", "x-gzip", "deflate"}:
+        if self._encoding not in {"gzip", "x-gzip"}:
             return raw
         try:
-            # 32 + 15: a zlib or a gzip header, whichever is there.
-            unpacked = zlib.decompressobj(47).decompress(raw, MAX_BODY + 1)
+            unpacked = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(raw, MAX_BODY + 1)
         except zlib.error:
             return raw
         return unpacked if len(unpacked) <= MAX_BODY else None
@@ -149,7 +154,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _phrase(answer: httpx.Response) -> str:
-    if answer.has_redirect_location:
+    if answer.has_redirect_location or (answer.is_redirect and LOCATION in answer.extensions):
         return "The server redirects, and redirects are not followed: check the base URL."
     try:
         return f"The server answered {HTTPStatus(answer.status_code).phrase} and gave no reason."
@@ -159,14 +164,23 @@ def _phrase(answer: httpx.Response) -> str:
 
 def _keyless(answer: httpx.Response, body: bytes | None, secret: Secret) -> httpx.Response:
     """Copy an answer for an error to hold: without the key, the connection, and the encodings that are undone."""
-    undone = {"content-encoding", "content-length", "transfer-encoding"}
+    undone = {b"content-encoding", b"content-length", b"transfer-encoding"}
     request = answer.request
+    content = secret.redact(body or b"")
+    try:
+        data = json.loads(body or b"")
+        clean = secret.redact(data)
+        if clean != data:  # JSON can spell the key in more ways than one
+            content = json.dumps(clean).encode()
+    except (ValueError, RecursionError):
+        pass
+    headers = [(name, secret.redact(value)) for name, value in answer.headers.raw if name.lower() not in undone]
+    if LOCATION in answer.extensions:
+        headers.append((b"location", secret.redact(answer.extensions[LOCATION].encode())))
     return httpx.Response(
         answer.status_code,
-        headers=[
-            (name, secret.redact(value)) for name, value in answer.headers.raw if name.decode().lower() not in undone
-        ],
-        content=secret.redact(body or b""),
+        headers=headers,
+        content=content,
         request=httpx.Request(
             request.method,
             request.url,
@@ -183,12 +197,14 @@ def retry_after(headers: httpx.Headers) -> float | None:
     """
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        return float(text)
+        return min(float(text), _LONGEST)
     # Imported here because this is the only use, and rare.
     from email.utils import parsedate_to_datetime  # noqa: PLC0415
 
     try:
-        moment = parsedate_to_datetime(text).timestamp()
+        moment = parsedate_to_datetime(text)
+        # The asctime form has no zone, and means UTC like the others.
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError, OSError):
         return None
-    return max(0.0, moment - time.time()) if math.isfinite(moment) else None
+    return max(0.0, seconds - time.time())

@@ -6,6 +6,7 @@ every operation gets no more than what is left of the attempt's time.
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import httpcore
 import httpx
 
-_deadline: ContextVar[float | None] = ContextVar("mixpeek_batches_deadline", default=None)
+_deadline: ContextVar[float] = ContextVar("mixpeek_batches_deadline", default=math.inf)
 
 
 @contextmanager
@@ -35,16 +36,12 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 def check() -> None:
     """Raise httpx.ReadTimeout if the time of the block is over."""
-    deadline = _deadline.get()
-    if deadline is not None and time.monotonic() >= deadline:
+    if time.monotonic() >= _deadline.get():
         raise httpx.ReadTimeout("The answer was not complete in time.")
 
 
 def _left(timeout: float | None, error: type[httpcore.TimeoutException]) -> float | None:
-    deadline = _deadline.get()
-    if deadline is None:
-        return timeout
-    left = deadline - time.monotonic()
+    left = _deadline.get() - time.monotonic()
     if left <= 0:
         raise error("timed out")
     return left if timeout is None else min(left, timeout)

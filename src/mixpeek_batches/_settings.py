@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import math
+import logging
 import os
 import re
+import weakref
 from collections.abc import Generator
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -16,6 +17,7 @@ from .errors import ConfigurationError
 DEFAULT_BASE_URL = "https://api.mixpeek.com"
 _REDACTED = "[API key]"
 _LONGEST_TIMEOUT = 86_400.0  # a day, in seconds; sockets overflow on much more
+_BASE_URL = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^\s/?#@:%\[\]\\]+)(:[0-9]{1,5})?(/[^\s?#\\]*)?", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -60,6 +62,26 @@ class Secret(httpx.Auth):
         return value
 
 
+class _Redaction(logging.Filter):
+    """Keeps the keys in use out of what the libraries under us log, where a server may have repeated one."""
+
+    secrets: ClassVar[weakref.WeakSet[Secret]] = weakref.WeakSet()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        clean = text
+        for secret in list(self.secrets):
+            clean = secret.redact(clean)
+        if clean != text:
+            record.msg, record.args = clean, None
+        return True
+
+
+_redaction = _Redaction()
+for _name in ("httpx", "httpcore.http11", "httpcore.http2", "httpcore.proxy"):
+    logging.getLogger(_name).addFilter(_redaction)
+
+
 def _environment(name: str) -> str | None:
     """Read a variable; an empty one counts as absent, as shells make it hard to tell them apart."""
     return os.environ.get(name) or None
@@ -76,6 +98,7 @@ def key_or_environment(given: Secret | None) -> Secret:
     problem = secret.problem()
     if problem:
         raise ConfigurationError(problem)
+    _redaction.secrets.add(secret)
     return secret
 
 
@@ -139,16 +162,15 @@ def checked_base_url(given: str | None, *, allow_http: bool) -> httpx.URL:
     text = given if given is not None else _environment("MIXPEEK_BASE_URL") or DEFAULT_BASE_URL
     name = "base_url" if given is not None else "MIXPEEK_BASE_URL"
     _check_text(text, name)
-    try:
-        url = httpx.URL(text.rstrip("/"))
-    except httpx.InvalidURL as error:
-        raise ConfigurationError(f"{name} is not a URL: {error}.") from None
-    if url.userinfo:
+    if "@" in text:
         raise ConfigurationError(f"{name} may not hold a user name or password.")
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigurationError(f"{name} must be like {DEFAULT_BASE_URL}, not {text!r}.")
-    if url.query or url.fragment:
-        raise ConfigurationError(f"{name} may not hold a query or a fragment, as {text!r} does.")
+    try:
+        # httpx takes more for a URL than is one, and what it then sends goes elsewhere.
+        url = httpx.URL(text.rstrip("/")) if _BASE_URL.fullmatch(text) else None
+    except httpx.InvalidURL:
+        url = None
+    if url is None or not 0 < (url.port or 443) < 65536:
+        raise ConfigurationError(f"{name} must be like {DEFAULT_BASE_URL}, without ? and #, not {text!r}.")
     if url.scheme == "http" and not (allow_http or is_loopback(url)):
         raise ConfigurationError(
             f"{name} {text!r} would send the API key unencrypted: use https, or pass allow_http if that is meant."
@@ -173,10 +195,8 @@ def checked_timeout(timeout: float) -> float:
         ConfigurationError: It is not a number above 0 and of a day at most.
     """
     number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not number or not math.isfinite(timeout) or not 0 < timeout <= _LONGEST_TIMEOUT:
-        raise ConfigurationError(
-            f"timeout must be a number of seconds above 0 and up to {_LONGEST_TIMEOUT:g}, not {timeout!r}."
-        )
+    if not number or not 0 < timeout <= _LONGEST_TIMEOUT:
+        raise ConfigurationError(f"timeout must be a number of seconds above 0 and up to {_LONGEST_TIMEOUT:g}.")
     return float(timeout)
 
 

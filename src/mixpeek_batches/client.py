@@ -6,6 +6,7 @@ import logging
 import platform
 import ssl
 import time
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import httpx
@@ -15,7 +16,7 @@ from mixpeek_batches_api.api.batches import cancel_batch
 from mixpeek_batches_api.types import UNSET
 
 from . import _settings
-from ._answers import Body, interpret
+from ._answers import LOCATION, Body, interpret
 from .errors import APIConnectionError, APIStatusError, APITimeoutError, ConfigurationError, MixpeekError
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class _BaseClient:
     """What both clients share: everything but waiting for the network."""
 
     _closed = False
+    # For the repr of one that could not be made.
+    _base_url = httpx.URL("")
+    _namespace: str | None = None
 
     def __init__(
         self,
@@ -78,7 +82,8 @@ class _BaseClient:
         host = self._base_url.host
         pattern = f"all://[{host}]" if ":" in host else f"all://{host}"
         mounts = {pattern: None} if _settings.is_loopback(self._base_url) else None
-        return {"timeout": self._timeout, "follow_redirects": False, "mounts": mounts}
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))  # one call is not to change the next
+        return {"timeout": self._timeout, "follow_redirects": False, "mounts": mounts, "cookies": no_cookies}
 
     def _request(
         self, http: httpx.Client | httpx.AsyncClient, bucket_identifier: str, batch_id: str, namespace: str | None
@@ -94,23 +99,27 @@ class _BaseClient:
         )
         headers = httpx.Headers(operation["headers"], encoding="utf-8")
         headers["Accept"] = "application/json"
-        headers["Accept-Encoding"] = "gzip, deflate"
+        headers["Accept-Encoding"] = "gzip"
         headers["User-Agent"] = f"mixpeek-batches/{__version__} python/{platform.python_version()}"
         url = str(self._base_url) + operation["url"]
-        return http.build_request(operation["method"], url, headers=headers, timeout=self._timeout)
+        try:
+            return http.build_request(operation["method"], url, headers=headers, timeout=self._timeout)
+        except httpx.InvalidURL as error:
+            raise ConfigurationError(f"bucket_identifier and batch_id make no URL: {error}.") from None
 
     def _send_options(self) -> dict[str, Any]:
         return {"auth": self._secret, "stream": True, "follow_redirects": False}
 
     def _failure(self, request: httpx.Request, started: float, error: Exception) -> MixpeekError:
         """Make our error of one from the network."""
-        failure: MixpeekError
+        failure: APIConnectionError
         if isinstance(error, httpx.TimeoutException | TimeoutError):
             failure = APITimeoutError(f"No whole answer from {request.url.host} within {self._timeout:g} s.")
         else:
-            reason = self._secret.redact(str(error)) or type(error).__name__
+            reason = self._secret.redact(str(error)).rstrip(".") or type(error).__name__
             failure = APIConnectionError(f"The connection to {request.url.host} failed: {reason}.")
-        failure.__cause__ = _bare(error)
+            failure._final = _distrusts(error)
+        # The error from below is not kept as the cause: it and its frames hold the request, and so the key.
         logger.debug("%s %s -> %s in %.3f s", request.method, request.url.raw_path.decode(), failure, _since(started))
         return failure
 
@@ -145,15 +154,6 @@ def _since(started: float) -> float:
     return time.perf_counter() - started
 
 
-def _bare(error: BaseException) -> BaseException:
-    """Take the tracebacks off an error and what caused it: their frames hold the request, and so the key."""
-    inner: BaseException | None = error
-    while inner is not None:
-        inner.__traceback__ = None
-        inner = inner.__cause__ or inner.__context__
-    return error
-
-
 def _error(state: tenacity.RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
@@ -170,7 +170,7 @@ def _may_pass(error: BaseException) -> bool:
     """Tell whether the next attempt may go better; that an attempt went through unseen does no harm."""
     if isinstance(error, APIStatusError):
         return error.status_code in _RETRIED_STATUSES and (error.retry_after or 0) <= LONGEST_RETRY_AFTER
-    return isinstance(error, APIConnectionError) and not _distrusts(error)
+    return isinstance(error, APIConnectionError) and not error._final
 
 
 def _distrusts(error: BaseException) -> bool:
@@ -183,6 +183,21 @@ def _distrusts(error: BaseException) -> bool:
     return False
 
 
+def _set_location_aside(answer: httpx.Response) -> None:
+    """Keep httpx from looking at where a redirect leads: it does so without following, and fails on a bad URL."""
+    if "location" in answer.headers:
+        answer.extensions[LOCATION] = answer.headers.pop("location")
+
+
+async def _set_location_aside_async(answer: httpx.Response) -> None:
+    _set_location_aside(answer)
+
+
+def _unusable(error: Exception) -> ConfigurationError:
+    reason = str(error).rstrip(".") or type(error).__name__
+    return ConfigurationError(f"The proxy or certificate settings of the environment cannot be used: {reason}.")
+
+
 class Client(_BaseClient):
     """Cancels batches. May be shared between threads, and is closed by `close()` or at the end of a `with` block.
 
@@ -191,7 +206,8 @@ class Client(_BaseClient):
         namespace: A namespace's name or id, for calls that give none; without it MIXPEEK_NAMESPACE, and without that
             the key's default namespace.
         base_url: Where the API is; without it MIXPEEK_BASE_URL, and without that https://api.mixpeek.com.
-        timeout: Seconds that one attempt may take as a whole, from connecting to the last byte.
+        timeout: Seconds that one attempt may take as a whole, from connecting to the last byte. How long the system
+            takes to look up a host name is its own affair.
         max_retries: How often an attempt that failed in passing is repeated.
         http_client: An httpx client to send with, with its proxies and certificates. It stays yours to close. Its
             transport bounds the time of each read and not of all the headers together.
@@ -226,8 +242,14 @@ class Client(_BaseClient):
         if http_client is None:
             from . import _deadline  # noqa: PLC0415 - it imports httpcore, which httpx does not before it needs it
 
-            http_client = httpx.Client(**self._transport_options())
+            hooks = {"response": [_set_location_aside]}
+            try:
+                http_client = httpx.Client(**self._transport_options(), event_hooks=hooks)
+            except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+                raise _unusable(error) from None
             _deadline.install(http_client)
+        if not isinstance(http_client, httpx.Client):
+            raise ConfigurationError(f"http_client must be an httpx.Client, not {type(http_client).__name__}.")
         self._http = http_client
 
     def __enter__(self) -> Self:
@@ -263,10 +285,15 @@ class Client(_BaseClient):
         return tenacity.Retrying(**self._retry_options())(self._attempt, request)
 
     def _attempt(self, request: httpx.Request) -> TaskResponse:
+        outcome = self._exchange(request)
+        if isinstance(outcome, MixpeekError):
+            raise outcome  # out here, where no local variable holds anything of the answer
+        return outcome
+
+    def _exchange(self, request: httpx.Request) -> TaskResponse | MixpeekError:
         from . import _deadline  # noqa: PLC0415 - see __init__
 
         started = time.perf_counter()
-        outcome: TaskResponse | MixpeekError
         try:
             with _deadline.time_limit(self._timeout):
                 answer = self._http.send(request, **self._send_options())
@@ -279,12 +306,10 @@ class Client(_BaseClient):
                 finally:
                     answer.close()
         except Exception as error:  # whatever it is: what comes out of a call is a task or a MixpeekError
-            outcome = self._failure(request, started, error)
+            failure = self._failure(request, started, error)
         else:
-            outcome = self._outcome(answer, body, started)
-        if isinstance(outcome, MixpeekError):
-            raise outcome  # out here, so that its context is no traceback with the request in its frames
-        return outcome
+            return self._outcome(answer, body, started)
+        return failure
 
 
 class AsyncClient(_BaseClient):
@@ -325,7 +350,15 @@ class AsyncClient(_BaseClient):
             allow_http=allow_http,
         )
         self._owns_http = http_client is None
-        self._http = httpx.AsyncClient(**self._transport_options()) if http_client is None else http_client
+        if http_client is None:
+            hooks = {"response": [_set_location_aside_async]}
+            try:
+                http_client = httpx.AsyncClient(**self._transport_options(), event_hooks=hooks)
+            except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+                raise _unusable(error) from None
+        if not isinstance(http_client, httpx.AsyncClient):
+            raise ConfigurationError(f"http_client must be an httpx.AsyncClient, not {type(http_client).__name__}.")
+        self._http = http_client
 
     async def __aenter__(self) -> Self:
         return self
@@ -362,12 +395,18 @@ class AsyncClient(_BaseClient):
         return await tenacity.AsyncRetrying(**self._retry_options())(self._attempt, request)
 
     async def _attempt(self, request: httpx.Request) -> TaskResponse:
+        outcome = await self._exchange(request)
+        if isinstance(outcome, MixpeekError):
+            raise outcome  # out here, where no local variable holds anything of the answer
+        return outcome
+
+    async def _exchange(self, request: httpx.Request) -> TaskResponse | MixpeekError:
         import asyncio  # noqa: PLC0415 - a program without an event loop need not load one
 
         started = time.perf_counter()
-        outcome: TaskResponse | MixpeekError
         try:
-            async with asyncio.timeout(self._timeout):
+            # A moment more than httpx gives a single operation: it closes the socket better than a cancellation does.
+            async with asyncio.timeout(self._timeout + 0.05):
                 answer = await self._http.send(request, **self._send_options())
                 try:
                     body = Body(answer.headers)
@@ -377,9 +416,7 @@ class AsyncClient(_BaseClient):
                 finally:
                     await answer.aclose()
         except Exception as error:  # whatever it is: what comes out of a call is a task or a MixpeekError
-            outcome = self._failure(request, started, error)
+            failure = self._failure(request, started, error)
         else:
-            outcome = self._outcome(answer, body, started)
-        if isinstance(outcome, MixpeekError):
-            raise outcome  # out here, so that its context is no traceback with the request in its frames
-        return outcome
+            return self._outcome(answer, body, started)
+        return failure

@@ -37,6 +37,9 @@ class ConfigurationError(MixpeekError, ValueError):
 class APIConnectionError(MixpeekError):
     """The connection failed, or ended before the whole answer had come."""
 
+    _final = False
+    """Whether another attempt would fail in the same way."""
+
 
 class APITimeoutError(APIConnectionError):
     """The whole answer had not come when the time-out was over."""

@@ -26,7 +26,11 @@ def _mixpeek_mock_server() -> Iterator[MockServer]:
 def mixpeek_mock(_mixpeek_mock_server: MockServer) -> MockServer:
     """A mock of the Mixpeek API on a port of this machine, empty at the start of each test.
 
-    The server is started once a session and emptied before each test, so that a test pays next to nothing.
+    The server is started once a session and emptied before each test, so that a test pays next to nothing; one that a
+    test stopped is started again, on another port.
     """
+    if not _mixpeek_mock_server.running:
+        _mixpeek_mock_server.start()
     _mixpeek_mock_server.reset()
+    _mixpeek_mock_server.on_request = None
     return _mixpeek_mock_server

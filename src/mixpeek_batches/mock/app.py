@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -76,7 +76,9 @@ class MockApp:
     async def _serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request on the API's side."""
         match = _ENDPOINT.fullmatch(path)
-        headers = dict(scope["headers"])
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            headers[name] = headers[name] + b", " + value if name in headers else value  # RFC 9110, section 5.3
         namespace = headers.get(b"x-namespace")
         request = RecordedRequest(
             method=scope["method"],
@@ -86,14 +88,11 @@ class MockApp:
             namespace=None if namespace is None else namespace.decode("utf-8", "surrogateescape"),
             headers={
                 name.decode("latin-1"): "" if name == b"authorization" else value.decode("latin-1")
-                for name, value in scope["headers"]
+                for name, value in headers.items()
             },
         )
         request_id = self.state.record(request)
         fault = self.state.next_fault()
-        if fault is not None and fault.kind == "latency":
-            await asyncio.sleep(fault.seconds)
-
         answer = error(404)
         if fault is None or fault.acted or fault.kind not in {"status", "reset"}:
             answer = self._answer(request, headers.get(b"authorization"))
@@ -103,6 +102,9 @@ class MockApp:
         if fault is not None and fault.kind == "malformed":
             body = body.replace(b'"', b"'")
 
+        if fault is not None and fault.kind == "latency" and not await _late(fault.seconds, receive, send):
+            self.state.answered(request, None)
+            return
         self.state.answered(request, None if fault and fault.kind == "reset" else answer.status_code)
         if fault is not None and fault.kind == "reset":
             await _cut(receive, send, gently=False)
@@ -149,11 +151,36 @@ async def _send(send: Send, answer: Answer, body: bytes, more_headers: Mapping[s
     await send({"type": "http.response.body", "body": part, "more_body": only_half})
 
 
+async def _late(seconds: float, receive: Receive, send: Send) -> bool:
+    """Wait, and tell whether somebody still waits for the answer then."""
+    try:
+        async with asyncio.timeout(seconds):
+            await _until_left(receive)
+    except TimeoutError:
+        return True
+    except asyncio.CancelledError:  # the server stops; let go at once and without a word
+        transport = _transport(send)
+        if transport is None:
+            raise
+        transport.abort()
+    return False
+
+
+async def _until_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _transport(send: Send) -> asyncio.Transport | None:
+    # ASGI has no word for cutting a connection. uvicorn's `send` is a method of an object that holds the transport.
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    return transport if isinstance(transport, asyncio.Transport) else None
+
+
 async def _cut(receive: Receive, send: Send, *, gently: bool) -> None:
     """End the connection: gently, so that the other side gets what was sent before, or by a reset."""
-    # ASGI has no word for it. uvicorn's `send` is a method of an object that holds the transport.
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
-    if not isinstance(transport, asyncio.Transport):
+    transport = _transport(send)
+    if transport is None:
         raise ConnectionResetError("The mock was asked to cut the connection.")
     if gently:
         transport.close()
@@ -162,8 +189,7 @@ async def _cut(receive: Receive, send: Send, *, gently: bool) -> None:
             linger = struct.pack("ii", 1, 0)  # a close now sends RST, not FIN
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         transport.abort()
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await _until_left(receive)
 
 
 class _Door:
@@ -239,10 +265,13 @@ def _asdict(request: RecordedRequest) -> dict[str, Any]:
 
 async def _body(request: Request) -> Any:
     content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > _LARGEST_BODY:
-            raise HTTPException(413, f"The body is larger than {_LARGEST_BODY:,} bytes: send it in parts.")
+    try:
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > _LARGEST_BODY:
+                raise HTTPException(413, f"The body is larger than {_LARGEST_BODY:,} bytes: send it in parts.")
+    except ClientDisconnect:
+        raise HTTPException(400, "The body broke off.") from None
     try:
         return json.loads(bytes(content))
     except (ValueError, RecursionError) as refusal:

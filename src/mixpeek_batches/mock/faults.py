@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import attrs
 
 from mixpeek_batches.errors import ConfigurationError
 
+_MOST_SECONDS = 10**12  # that a Retry-After may say; some 30,000 years
 KINDS = ("status", "latency", "reset", "truncated", "malformed")
 
 
@@ -50,7 +50,7 @@ class Fault:
         if (fault == "latency") != (seconds is not None):
             raise ConfigurationError("seconds is needed for latency, and goes with nothing else.")
         if seconds is not None and not (_is_number(seconds) and 0 <= seconds <= 3600):
-            raise ConfigurationError(f"seconds must be a number from 0 to 3600, not {seconds!r}.")
+            raise ConfigurationError("seconds must be a number from 0 to 3600.")
         if not isinstance(acted, bool):
             raise ConfigurationError(f"acted must be true or false, not {acted!r}.")
         if acted and not (number or fault == "reset"):
@@ -60,7 +60,7 @@ class Fault:
             kind="status" if number else str(fault),
             status_code=int(fault) if number else None,
             retry_after=retry_after,
-            seconds=seconds or 0.0,
+            seconds=float(seconds or 0.0),
             body=body,
             acted=acted,
         )
@@ -72,9 +72,10 @@ class Fault:
 
 def _check_header(retry_after: object) -> None:
     text = isinstance(retry_after, str) and retry_after.isascii() and retry_after.isprintable()
-    if not (retry_after is None or text or (_is_number(retry_after))):
-        raise ConfigurationError(f"retry_after must be a number of seconds or printable ASCII, not {retry_after!r}.")
+    finite = _is_number(retry_after) and -_MOST_SECONDS <= retry_after <= _MOST_SECONDS
+    if not (retry_after is None or text or finite):
+        raise ConfigurationError(f"retry_after must be a number up to {_MOST_SECONDS:,}, or printable ASCII text.")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

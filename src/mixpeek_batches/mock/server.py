@@ -8,6 +8,7 @@ import time
 from typing import Self
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from mixpeek_batches.errors import ConfigurationError
 
@@ -35,6 +36,11 @@ class MockServer(MockState):
         self._thread: threading.Thread | None = None
 
     @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self._server is not None
+
+    @property
     def url(self) -> str:
         """The base URL to give to a client.
 
@@ -44,6 +50,10 @@ class MockServer(MockState):
         if self._server is None:
             raise ConfigurationError("The mock is not running: use it in a `with` block, or call start().")
         return f"http://{_HOST}:{self._bound}"
+
+    def app(self) -> ASGIApp:
+        """Give the app that is served; a subclass may wrap it."""
+        return create_app(self)
 
     def start(self) -> Self:
         """Listen.
@@ -67,7 +77,7 @@ class MockServer(MockState):
             ) from None
         self._bound = listener.getsockname()[1]
         config = uvicorn.Config(
-            create_app(self), lifespan="off", log_config=None, access_log=False, server_header=False, ws="none"
+            self.app(), lifespan="off", log_config=None, access_log=False, server_header=False, ws="none"
         )
         server = self._server = uvicorn.Server(config)
         thread = self._thread = threading.Thread(

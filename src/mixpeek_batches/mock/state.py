@@ -26,6 +26,8 @@ CANCELABLE = frozenset({TaskStatus.PENDING, TaskStatus.IN_PROGRESS, TaskStatus.P
 
 DEFAULT_KEY = "sk_mock_0123456789abcdef"
 DEFAULT_NAMESPACE = "default"
+_MOST_FAULTS = 1_000_000
+_DEEPEST_JSON = 100
 KEPT_REQUESTS = 10_000
 """How many requests the mock remembers: the last ones."""
 
@@ -112,7 +114,7 @@ class Batch:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the batch as `/_mock/batches` shows it and `add_batch` takes it."""
-        return {**copy.deepcopy(attrs.asdict(self)), "status": self.status.value}
+        return {**attrs.asdict(self, recurse=False), "status": self.status.value}
 
 
 @attrs.define(kw_only=True)
@@ -178,7 +180,8 @@ def error(
     if retry_after is None and status_code in {429, 503}:
         retry_after = 1
     if retry_after is not None:
-        headers["Retry-After"] = f"{retry_after:g}" if isinstance(retry_after, float) else str(retry_after)
+        whole = isinstance(retry_after, float) and retry_after.is_integer()
+        headers["Retry-After"] = str(int(retry_after) if whole else retry_after)
     body = {"success": False, "status": status_code}
     return Answer(
         status_code=status_code,
@@ -189,7 +192,6 @@ def error(
 
 @attrs.frozen
 class _Key:
-    key: bytes
     default: str
     namespaces: frozenset[str] | None  # None: all
 
@@ -215,7 +217,7 @@ class MockState:
             self._namespaces: dict[str, str] = {}
             self._batches: dict[tuple[str, str, str], Batch] = {}
             self._buckets: set[tuple[str, str]] = set()
-            self._keys = [_Key(self.api_key.encode(), DEFAULT_NAMESPACE, None)]
+            self._keys = {self.api_key.encode(): _Key(DEFAULT_NAMESPACE, None)}
             self._faults: deque[Fault] = deque()
             self._requests: deque[RecordedRequest] = deque(maxlen=KEPT_REQUESTS)
             self.add_namespace(DEFAULT_NAMESPACE)
@@ -241,11 +243,11 @@ class MockState:
         return namespace_id
 
     def add_key(self, key: str, *, namespaces: Sequence[str], default: str | None = None) -> None:
-        """Add a key that may use some namespaces only, and is answered with 403 in others.
+        """Add a key that may use some namespaces only, and is answered with 403 in others; or change what one may use.
 
         Args:
             key: The key.
-            namespaces: Names of the namespaces that it may use, at least one; those that are new are added.
+            namespaces: Names or ids of the namespaces that it may use, at least one; those that are new are added.
             default: The one for requests that name none; without it, the first.
 
         Raises:
@@ -254,14 +256,13 @@ class MockState:
         _text(key, "key")
         if not isinstance(namespaces, list | tuple) or not namespaces:
             raise ConfigurationError("namespaces must be a list of at least one name.")
-        names = [_text(name, "a name in namespaces") for name in namespaces]
-        if default is not None and default not in names:
+        for name in namespaces:
+            _text(name, "a name in namespaces")
+        if default is not None and default not in namespaces:
             raise ConfigurationError(f"default {default!r} is not one of namespaces.")
         with self._lock:
-            for name in names:
-                if self._namespace(name) is None:
-                    self.add_namespace(name)
-            self._keys.append(_Key(key.encode(), default or names[0], frozenset(names)))
+            names = {name: self._added_namespace(name) for name in namespaces}
+            self._keys[key.encode()] = _Key(names[default or namespaces[0]], frozenset(names.values()))
 
     def add_batch(
         self,
@@ -320,14 +321,11 @@ class MockState:
         added = []
         with self._lock:
             for batch in batches:
-                name = self._namespace(batch.namespace)
-                if name is None:
-                    name = batch.namespace
-                    self.add_namespace(name)
+                name = self._added_namespace(batch.namespace)
                 added.append(attrs.evolve(batch, namespace=name))
                 self._batches[name, batch.bucket_identifier, batch.batch_id] = added[-1]
                 self._buckets.add((name, batch.bucket_identifier))
-        return added
+        return copy.deepcopy(added)
 
     def batch(self, bucket_identifier: str, batch_id: str, *, namespace: str | None = None) -> Batch:
         """Give a batch as it is now.
@@ -341,13 +339,13 @@ class MockState:
         if batch is None:
             place = f"bucket {bucket_identifier!r} of namespace {namespace or DEFAULT_NAMESPACE!r}"
             raise ConfigurationError(f"The mock holds no batch {batch_id!r} in {place}: add it with add_batch.")
-        return batch
+        return copy.deepcopy(batch)
 
     @property
     def batches(self) -> list[Batch]:
         """All batches as they are now, in the order in which they were first added."""
         with self._lock:
-            return list(self._batches.values())
+            return copy.deepcopy(list(self._batches.values()))
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -374,13 +372,13 @@ class MockState:
 
         Args:
             fault: An HTTP status code from 200 to 599, to answer with the error envelope (or with `body`); or
-                `"latency"`: act and answer as ever, after `seconds`;
+                `"latency"`: act at once, and answer after `seconds`;
                 `"reset"`: reset the connection without an answer;
                 `"truncated"`: act, and send half of the answer's body;
                 `"malformed"`: act, and send a whole body that is no JSON.
-            times: How many requests.
-            retry_after: The Retry-After header of an answer by status, seconds or any text; 429 and 503 have one of 1
-                without it.
+            times: How many requests, up to a million.
+            retry_after: The Retry-After header of an answer by status, any number or text, however wrong; 429 and 503
+                have one of 1 without it.
             seconds: How long `"latency"` waits.
             body: The body of an answer by status, as JSON, or a string to send as it is.
             acted: Whether the mock carries the request out before it answers by status or resets.
@@ -388,8 +386,8 @@ class MockState:
         Raises:
             ConfigurationError: An argument may not be used.
         """
-        if not isinstance(times, int) or isinstance(times, bool) or times < 1:
-            raise ConfigurationError(f"times must be a whole number from 1 up, not {times!r}.")
+        if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= _MOST_FAULTS:
+            raise ConfigurationError(f"times must be a whole number from 1 to {_MOST_FAULTS:,}.")
         plan = Fault.of(fault, retry_after=retry_after, seconds=seconds, body=_json(body, "body"), acted=acted)
         with self._lock:
             self._faults.extend([plan] * times)
@@ -460,7 +458,15 @@ class MockState:
         scheme, _, token = (authorization or b"").partition(b" ")
         if scheme.lower() != b"bearer":
             return None
-        return next((key for key in self._keys if hmac.compare_digest(key.key, token.lstrip(b" "))), None)
+        token = token.lstrip(b" ")
+        return next((key for known, key in self._keys.items() if hmac.compare_digest(known, token)), None)
+
+    def _added_namespace(self, name_or_id: str) -> str:
+        """Find the name of a namespace, or add one of this name."""
+        name = self._namespace(name_or_id)
+        if name is None:
+            self.add_namespace(name_or_id)
+        return name or name_or_id
 
     def _namespace(self, name_or_id: str) -> str | None:
         """Find the name of a namespace."""
@@ -506,6 +512,13 @@ def _items(items: Any, name: str) -> list[str | dict[str, Any]]:
 def _json(value: Any, name: str) -> Any:
     """Copy a JSON value, so that later changes to the original do not reach the mock."""
     try:
-        return json.loads(json.dumps(value, allow_nan=False))
+        copied = json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{name} is not JSON: {error}.") from None
+    level, depth = [copied], 0
+    while level:
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level, depth = [item for items in inner for item in items], depth + 1
+        if depth > _DEEPEST_JSON:
+            raise ConfigurationError(f"{name} is nested more than {_DEEPEST_JSON} deep.")
+    return copied
