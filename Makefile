@@ -7,7 +7,7 @@ PIP    := pip==26.3
 SOURCES := openapi.yaml pyproject.toml README.md LICENSE $(shell find src generated -name '*.py' -o -name py.typed)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test generate check mock build clean
+.PHONY: help demo test generate check contract contract-real mutants mock build clean
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
@@ -32,6 +32,16 @@ check: $(VENV)/.ready ## Check what is generated, formatting, lint and types
 	$(BIN)/mypy
 	$(BIN)/mypy --strict generated/mixpeek_batches_api
 	$(BIN)/pyright --warnings --pythonpath $(BIN)/python
+
+contract: $(VENV)/.ready ## Check the mock against the contract, clause by clause
+	@$(BIN)/python -m pytest contract_tests/test_contract.py --quiet --no-header -r f --contract-target mock
+
+contract-real: $(VENV)/.ready ## Check a server against the contract: CONFIG=real.toml, key in MIXPEEK_API_KEY
+	@$(BIN)/python -m pytest contract_tests/test_contract.py --quiet --no-header -r f --contract-target real \
+	  --contract-config "$(CONFIG)"
+
+mutants: $(VENV)/.ready ## Prove that the contract tests notice breaches
+	@$(BIN)/python -m pytest contract_tests/test_mutants.py --quiet --no-header -r f -m mutants -n 2
 
 mock: $(DEMO)/.ready ## Run the mock on a free port until Ctrl-C
 	@$(DEMO)/bin/mixpeek-batches mock

@@ -1,0 +1,112 @@
+"""Mock ⇄ real: the same requests to both, and every difference between their answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from mixpeek_batches import ConfigurationError, TaskStatus
+from mixpeek_batches.mock import MockServer
+
+from .exchange import Answer, Exchange, Wire
+from .target import Place, Target
+
+_FREE = {"inputs", "outputs", "additional_data", "details"}  # the contract leaves open what is in these
+
+
+@attrs.frozen
+class Difference:
+    """A difference, with the first request that shows it."""
+
+    clause: str
+    what: str
+    real: str
+    mock: str
+    curl: str
+    requests: int = 1
+
+
+def compare(target: Target, exchanges: list[Exchange]) -> list[Difference]:
+    """Send to a mock what was sent to a target, in the same order, and list what came back otherwise.
+
+    Args:
+        target: The target.
+        exchanges: What was sent to it, and what it answered.
+    """
+    found: dict[tuple[str, str, str, str], Difference] = {}
+    with MockServer(api_key=target.key) as mock:
+        _furnish(mock, target, exchanges)
+        with Wire(mock.url) as wire:
+            for exchange in exchanges:
+                if exchange.request.extreme:
+                    continue  # HTTP servers differ here before the contract begins
+                sides = [_aspects(answer) for answer in (exchange.answer, wire.send(exchange.request))]
+                for what, real in sides[0].items():
+                    key = (exchange.request.clause, what, real, sides[1][what])
+                    if real == sides[1][what]:
+                        continue
+                    if key in found:
+                        found[key] = attrs.evolve(found[key], requests=found[key].requests + 1)
+                    else:
+                        found[key] = Difference(*key, exchange.request.curl(target.base_url))
+    return list(found.values())
+
+
+def _furnish(mock: MockServer, target: Target, exchanges: list[Exchange]) -> None:
+    namespace = target.namespace or "default"
+    mock.add_namespace(namespace, namespace_id=target.namespace_id)
+    if target.other_namespace is not None:
+        mock.add_namespace(target.other_namespace)
+    if target.forbidden_namespace is not None:
+        mock.add_namespace(target.forbidden_namespace)
+        allowed = [name for name in (namespace, target.other_namespace) if name is not None]
+        mock.add_key(target.key, namespaces=["default", *allowed])
+    for place in target.cancelable:
+        task = _first(exchanges, place, 200)
+        batch: dict[str, Any] = {**_where(place, namespace), "status": "IN_PROGRESS"}
+        given = {name: task[name] for name in ("inputs", "outputs", "additional_data", "task_id") if name in task}
+        whole: dict[str, Any] = {**batch, **given}
+        try:
+            mock.add_batches([whole])
+        except ConfigurationError:  # a task that breaks the contract, which shows as a difference
+            mock.add_batches([batch])
+    for place in target.finished:
+        said = str(_first(exchanges, place, 400))
+        status = next((status for status in ("COMPLETED", "FAILED", "SKIPPED", "DRAFT") if status in said), "COMPLETED")
+        mock.add_batches([{**_where(place, namespace), "status": TaskStatus(status).value}])
+
+
+def _where(place: Place, namespace: str) -> dict[str, Any]:
+    return {"bucket_identifier": place.bucket, "batch_id": place.batch, "namespace": namespace}
+
+
+def _first(exchanges: list[Exchange], place: Place, status: int) -> dict[str, Any]:
+    """Give the body of the first answer for a batch that has a status, or an empty one."""
+    for exchange in exchanges:
+        if exchange.request.path == place.path and exchange.answer.status == status:
+            return exchange.answer.object()
+    return {}
+
+
+def _aspects(answer: Answer) -> dict[str, str]:
+    if answer.failure is not None:
+        return {"status": answer.failure, "content type": "", "body": ""}
+    try:
+        body = _shape(answer.json())
+    except ValueError:
+        body = "not JSON"
+    media = (answer.header("content-type") or "none").partition(";")[0].strip().lower()
+    return {"status": str(answer.status), "content type": media, "body": body}
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = (f"{name}: {_kind(item) if name in _FREE else _shape(item)}" for name, item in sorted(value.items()))
+        return "{" + ", ".join(inner) + "}"
+    return _kind(value)
+
+
+def _kind(value: object) -> str:
+    names: dict[type, str] = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
