@@ -65,7 +65,9 @@ def _furnish(mock: MockServer, target: Target, exchanges: list[Exchange]) -> Non
     for place in target.cancelable:
         task = _first(exchanges, place, 200)
         batch: dict[str, Any] = {**_where(place, namespace), "status": "IN_PROGRESS"}
-        given = {name: task[name] for name in ("inputs", "outputs", "additional_data", "task_id") if name in task}
+        given: dict[str, Any] = {
+            name: task[name] for name in ("inputs", "outputs", "additional_data", "task_id") if name in task
+        }
         whole: dict[str, Any] = {**batch, **given}
         try:
             mock.add_batches([whole])
