@@ -242,7 +242,7 @@ def test_bad_certificate_file_in_the_environment(
 ) -> None:
     """So is a file of authorities that is not there."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
-    with pytest.raises(ConfigurationError), connect():
+    with pytest.raises(ConfigurationError), connect("https://127.0.0.1:9"):
         pass
 
 

@@ -7,6 +7,7 @@ from mixpeek_batches_api import __version__
 from mixpeek_batches_api.models import TaskAdditionalData, TaskInput, TaskOutput, TaskResponse, TaskStatus, TaskType
 from mixpeek_batches_api.types import UNSET, Unset
 
+from ._results import CancelResult
 from .client import AsyncClient, Client
 from .errors import (
     APIConnectionError,
@@ -33,6 +34,7 @@ __all__ = [
     "AsyncClient",
     "AuthenticationError",
     "BadRequestError",
+    "CancelResult",
     "Client",
     "ConfigurationError",
     "InternalServerError",

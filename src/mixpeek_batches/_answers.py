@@ -20,9 +20,6 @@ MAX_BODY = 10 * 1024 * 1024
 """The largest body that is read, in bytes, before and after decompression."""
 
 
-LOCATION = "mixpeek_batches_location"
-"""Where `client` keeps the Location of a redirect, among the extensions of an answer."""
-
 _LONGEST = 1e12  # seconds; a longer Retry-After is as good as this, and infinity is no JSON
 
 
@@ -60,27 +57,30 @@ class Body:
         return unpacked if len(unpacked) <= MAX_BODY else None
 
 
-def interpret(answer: httpx.Response, body: Body, secret: Secret) -> TaskResponse | MixpeekError:
+def interpret(
+    request: httpx.Request, answer: httpx.Response, body: Body, secret: Secret
+) -> TaskResponse | MixpeekError:
     """Make a task or an error of an answer.
 
     The error is returned, not raised, because a traceback may be printed with the values of local variables, and
     those here hold the body, in which a server may have repeated the key.
 
     Args:
+        request: What it answers.
         answer: The status and headers; its own body is not looked at.
         body: What was read of its body.
         secret: The key, which no error may repeat.
     """
     content = body.decoded()
     if not answer.is_success:
-        return _status_error(answer, content, secret)
+        return _status_error(request, answer, content, secret)
     try:
         return _task(content)
     except ValueError as error:
         reason = secret.redact(str(error))
     return APIResponseValidationError(
         f"The server answered {answer.status_code}, but its body is not a task: {reason}.",
-        response=_keyless(answer, content, secret),
+        response=_keyless(request, answer, content, secret),
     )
 
 
@@ -111,7 +111,7 @@ def _name(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _status_error(answer: httpx.Response, body: bytes | None, secret: Secret) -> APIStatusError:
+def _status_error(request: httpx.Request, answer: httpx.Response, body: bytes | None, secret: Secret) -> APIStatusError:
     try:
         data: Any = secret.redact(json.loads(body or b""))
     except (ValueError, RecursionError):
@@ -119,7 +119,7 @@ def _status_error(answer: httpx.Response, body: bytes | None, secret: Secret) ->
     message, type_, details = _explanation(data)
     return status_error_class(answer.status_code)(
         message or _phrase(answer),
-        response=_keyless(answer, body, secret),
+        response=_keyless(request, answer, body, secret),
         type=type_,
         details=details,
         retry_after=retry_after(answer.headers),
@@ -154,7 +154,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _phrase(answer: httpx.Response) -> str:
-    if answer.has_redirect_location or (answer.is_redirect and LOCATION in answer.extensions):
+    if answer.has_redirect_location:
         return "The server redirects, and redirects are not followed: check the base URL."
     try:
         return f"The server answered {HTTPStatus(answer.status_code).phrase} and gave no reason."
@@ -162,10 +162,9 @@ def _phrase(answer: httpx.Response) -> str:
         return "The server answered with a status that HTTP does not define, and gave no reason."
 
 
-def _keyless(answer: httpx.Response, body: bytes | None, secret: Secret) -> httpx.Response:
+def _keyless(request: httpx.Request, answer: httpx.Response, body: bytes | None, secret: Secret) -> httpx.Response:
     """Copy an answer for an error to hold: without the key, the connection, and the encodings that are undone."""
     undone = {b"content-encoding", b"content-length", b"transfer-encoding"}
-    request = answer.request
     content = secret.redact(body or b"")
     try:
         data = json.loads(body or b"")
@@ -175,8 +174,6 @@ def _keyless(answer: httpx.Response, body: bytes | None, secret: Secret) -> http
     except (ValueError, RecursionError):
         pass
     headers = [(name, secret.redact(value)) for name, value in answer.headers.raw if name.lower() not in undone]
-    if LOCATION in answer.extensions:
-        headers.append((b"location", secret.redact(answer.extensions[LOCATION].encode())))
     return httpx.Response(
         answer.status_code,
         headers=headers,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,20 +19,26 @@ import httpcore
 import httpx
 
 _deadline: ContextVar[float] = ContextVar("mixpeek_batches_deadline", default=math.inf)
+_stop: ContextVar[threading.Event | None] = ContextVar("mixpeek_batches_stop", default=None)
 
 
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float, stop: threading.Event | None = None) -> Iterator[None]:
     """Bound the operations in this block, taken together.
 
     Args:
         seconds: How long they may take.
+        stop: Ends them early, from another thread.
     """
-    token = _deadline.set(time.monotonic() + seconds)
+    tokens = _deadline.set(time.monotonic() + seconds), _stop.set(stop)
     try:
         yield
     finally:
-        _deadline.reset(token)
+        _deadline.reset(tokens[0])
+        _stop.reset(tokens[1])
+
+
+_GLANCE = 0.2  # seconds between looks at whether to stop
 
 
 def check() -> None:
@@ -40,7 +47,7 @@ def check() -> None:
         raise httpx.ReadTimeout("The answer was not complete in time.")
 
 
-def _left(timeout: float | None, error: type[httpcore.TimeoutException]) -> float | None:
+def _left(timeout: float | None, error: type[httpcore.TimeoutException]) -> float:
     left = _deadline.get() - time.monotonic()
     if left <= 0:
         raise error("timed out")
@@ -52,7 +59,15 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        stop = _stop.get()
+        if stop is None:
+            return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        while not stop.is_set():
+            try:
+                return self._stream.read(max_bytes, min(_left(timeout, httpcore.ReadTimeout), _GLANCE))
+            except httpcore.ReadTimeout:
+                _left(timeout, httpcore.ReadTimeout)
+        raise httpcore.ReadError("not wanted any more")
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _left(timeout, httpcore.WriteTimeout))

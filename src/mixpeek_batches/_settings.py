@@ -33,9 +33,13 @@ class Secret(httpx.Auth):
     __str__ = __repr__
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send the request with the key, as RFC 6750 says."""
-        request.headers["Authorization"] = f"Bearer {self._key}"
+        """Send the request with the key."""
+        self.sign(request)
         yield request
+
+    def sign(self, request: httpx.Request) -> None:
+        """Add the key to a request, as RFC 6750 says."""
+        request.headers["Authorization"] = f"Bearer {self._key}"
 
     def problem(self) -> str | None:
         """Say in a sentence why the key may not be sent, or nothing."""

@@ -1,0 +1,297 @@
+"""Many batches at once: a stream of pairs in, a stream of results out, and no more in memory than is under way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ._results import CancelResult, Gate, Pair, StoppedError
+from .errors import ConfigurationError, MixpeekError
+
+if TYPE_CHECKING:
+    from mixpeek_batches_api.models import TaskResponse
+
+_READ_AHEAD = 256  # pairs that a feeding thread may be ahead
+
+
+def read(pair: Any) -> tuple[str, str, str | None]:
+    """Take a pair apart.
+
+    Raises:
+        ConfigurationError: It is no pair.
+    """
+    if not isinstance(pair, tuple | list) or len(pair) not in {2, 3}:
+        raise ConfigurationError(f"A pair of bucket_identifier and batch_id is needed, not {pair!r:.100}.")
+    return pair[0], pair[1], pair[2] if len(pair) == 3 else None
+
+
+def _malformed(error: ConfigurationError) -> CancelResult:
+    return CancelResult(bucket_identifier="", batch_id="", error=error)
+
+
+AsyncCancel = Callable[[str, str, str | None], Awaitable["TaskResponse"]]
+Cancel = Callable[[str, str, str | None], "TaskResponse"]
+
+
+async def each(
+    pairs: Iterable[Pair] | AsyncIterable[Pair],
+    cancels: list[AsyncCancel],
+    late: Callable[[CancelResult], None] | None = None,
+) -> AsyncGenerator[CancelResult]:
+    """Cancel each batch of a stream, as many at a time as there are functions to do it, and give results as they end.
+
+    Args:
+        pairs: The batches. An iterable that is no list or tuple is advanced in a thread of its own, since it may block.
+        cancels: A function for each worker.
+        late: Gets what had ended when nobody wanted more results.
+
+    Raises:
+        Exception: What `pairs` raised, after all that came before it has ended.
+    """
+    source: AsyncIterator[Pair] = aiter(pairs) if isinstance(pairs, AsyncIterable) else _fed(pairs)
+    results: asyncio.Queue[CancelResult | None] = asyncio.Queue(maxsize=len(cancels))
+    turn = asyncio.Lock()
+    ended = False
+
+    async def work(cancel: AsyncCancel) -> None:
+        nonlocal ended
+        while True:
+            async with turn:
+                if ended:
+                    return
+                try:
+                    pair = await anext(source)
+                except BaseException as error:
+                    ended = True
+                    if isinstance(error, StopAsyncIteration):
+                        return
+                    raise
+            await results.put(await _result(cancel, pair))
+
+    async def finish() -> None:
+        try:
+            outcomes = await asyncio.gather(*workers, return_exceptions=True)
+        finally:
+            await results.put(None)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    workers = [asyncio.create_task(work(cancel)) for cancel in cancels]
+    finisher = asyncio.create_task(finish())
+    try:
+        while (result := await results.get()) is not None:
+            yield result
+        await finisher
+    finally:
+        for task in (finisher, *workers):
+            task.cancel()
+        await asyncio.gather(finisher, *workers, return_exceptions=True)
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
+        while late is not None and not results.empty():
+            result = results.get_nowait()
+            if result is not None:
+                late(result)
+
+
+async def _result(cancel: AsyncCancel, pair: Pair) -> CancelResult:
+    try:
+        bucket, batch, namespace = read(pair)
+    except ConfigurationError as error:
+        return _malformed(error)
+    try:
+        task = await cancel(bucket, batch, namespace)
+    except MixpeekError as error:
+        return CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=namespace, error=error)
+    return CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=namespace, task=task)
+
+
+async def _fed(pairs: Iterable[Pair]) -> AsyncGenerator[Pair]:
+    """Advance an iterable without keeping the event loop waiting for it."""
+    if isinstance(pairs, list | tuple):
+        for pair in pairs:
+            yield pair
+        return
+    loop = asyncio.get_running_loop()
+    buffer: deque[Any] = deque()
+    room, wake, end = threading.Semaphore(_READ_AHEAD), asyncio.Event(), object()
+    stopped = waiting = False
+
+    def put(item: Any) -> None:
+        buffer.append(item)
+        if waiting and not loop.is_closed():
+            loop.call_soon_threadsafe(wake.set)
+
+    def feed() -> None:
+        failure: BaseException | None = None
+        try:
+            for pair in pairs:
+                room.acquire()
+                if stopped:
+                    return
+                put((pair, None))
+        except BaseException as error:  # it is raised where the pairs are used
+            failure = error
+        put((end, failure))
+
+    threading.Thread(target=feed, name="mixpeek-batches-feed", daemon=True).start()
+    try:
+        while True:
+            while not buffer:
+                wake.clear()
+                waiting = True
+                if not buffer:
+                    await wake.wait()
+                waiting = False
+            pair, failure = buffer.popleft()
+            if failure is not None:
+                raise failure
+            if pair is end:
+                return
+            room.release()
+            yield pair
+    finally:
+        stopped = True
+        room.release()
+
+
+def each_in_threads(
+    pairs: Iterable[Pair], cancels: list[Cancel], gate: Gate, late: Callable[[CancelResult], None] | None = None
+) -> Generator[CancelResult]:
+    """Cancel each batch of a stream in threads, one for each function, and give results as they end.
+
+    Args:
+        pairs: The batches. The threads take turns at advancing it.
+        cancels: A function for each thread.
+        gate: What the functions wait at; it is closed for good when nobody wants more results.
+        late: Gets what had ended when that happened.
+
+    Raises:
+        Exception: What `pairs` raised, after all that came before it has ended.
+    """
+    iterator = iter(pairs)
+    results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    slots = threading.Semaphore(2 * len(cancels))  # a thread does not run ahead of a slow reader
+    turn = threading.Lock()
+    end = object()
+
+    def work(cancel: Cancel) -> None:
+        nonlocal iterator
+        failure: BaseException | None = None
+        try:
+            while True:
+                slots.acquire()
+                with turn:
+                    if gate.stop.is_set():
+                        break
+                    try:
+                        pair = next(iterator)
+                    except BaseException:
+                        iterator = iter(())
+                        raise
+                results.put(_result_here(cancel, pair))
+        except (StopIteration, StoppedError):
+            pass
+        except BaseException as error:  # it is raised where the results are read
+            failure = error
+        results.put((end, failure))
+
+    threads = [threading.Thread(target=work, args=(cancel,), name="mixpeek-batches") for cancel in cancels]
+    for thread in threads:
+        thread.start()
+    failures: list[BaseException] = []
+    try:
+        for _ in threads:
+            while not isinstance(item := results.get(), tuple):
+                slots.release()
+                yield item
+            failures += [item[1]] if item[1] is not None else []
+    finally:
+        gate.stop.set()
+        slots.release(len(threads))
+        for thread in threads:
+            thread.join()
+        _drain(results, late)
+    if failures:
+        raise failures[0]
+
+
+def _result_here(cancel: Cancel, pair: Pair) -> CancelResult:
+    try:
+        bucket, batch, namespace = read(pair)
+    except ConfigurationError as error:
+        return _malformed(error)
+    try:
+        task = cancel(bucket, batch, namespace)
+    except MixpeekError as error:
+        return CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=namespace, error=error)
+    return CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=namespace, task=task)
+
+
+def each_in_loop(
+    start: Callable[[Callable[[CancelResult], None]], AsyncGenerator[CancelResult]],
+    limit: int,
+    late: Callable[[CancelResult], None] | None = None,
+) -> Generator[CancelResult]:
+    """Give the results of an asynchronous generator that runs in a thread with an event loop of its own.
+
+    Args:
+        start: Makes the generator; it is handed what to call with late results.
+        limit: How many results may wait to be read.
+        late: Gets what had ended when nobody wanted more results.
+    """
+    results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    end = object()
+    handle: list[Callable[[], object]] = []
+
+    async def run() -> None:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        if task is not None:
+            handle.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        generator = start(results.put)
+        try:
+            async for result in generator:
+                results.put(result)
+                while results.qsize() >= limit:  # noqa: ASYNC110 - what empties it is another thread
+                    await asyncio.sleep(0.002)
+        finally:
+            await generator.aclose()
+
+    def work() -> None:
+        failure: BaseException | None = None
+        try:
+            asyncio.run(run())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:  # it is raised where the results are read
+            failure = error
+        results.put((end, failure))
+
+    thread = threading.Thread(target=work, name="mixpeek-batches")
+    thread.start()
+    try:
+        while not isinstance(item := results.get(), tuple):
+            yield item
+    finally:
+        while thread.is_alive():
+            for cancel in handle:
+                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                    cancel()
+            thread.join(0.05)
+        _drain(results, late)
+    if item[1] is not None:
+        raise item[1]
+
+
+def _drain(results: queue.SimpleQueue[Any], late: Callable[[CancelResult], None] | None) -> None:
+    while not results.empty():
+        item = results.get()
+        if late is not None and isinstance(item, CancelResult):
+            late(item)
