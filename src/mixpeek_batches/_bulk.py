@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ._results import CancelResult, Gate, Pair, StoppedError
+from ._results import CancelResult, Gate, Halt, Pair, StoppedError
 from .errors import ConfigurationError, MixpeekError
 
 if TYPE_CHECKING:
@@ -54,13 +54,15 @@ async def each(
         Exception: What `pairs` raised, after all that came before it has ended.
     """
     source: AsyncIterator[Pair] = aiter(pairs) if isinstance(pairs, AsyncIterable) else _fed(pairs)
-    results: asyncio.Queue[CancelResult | None] = asyncio.Queue(maxsize=len(cancels))
+    results: asyncio.Queue[CancelResult | None] = asyncio.Queue()
+    slots = asyncio.Semaphore(2 * len(cancels))  # no worker runs ahead of a slow reader, nor holds back what is done
     turn = asyncio.Lock()
     ended = False
 
     async def work(cancel: AsyncCancel) -> None:
         nonlocal ended
         while True:
+            await slots.acquire()
             async with turn:
                 if ended:
                     return
@@ -71,13 +73,13 @@ async def each(
                     if isinstance(error, StopAsyncIteration):
                         return
                     raise
-            await results.put(await _result(cancel, pair))
+            results.put_nowait(await _result(cancel, pair))
 
     async def finish() -> None:
         try:
             outcomes = await asyncio.gather(*workers, return_exceptions=True)
         finally:
-            await results.put(None)
+            results.put_nowait(None)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -86,6 +88,7 @@ async def each(
     finisher = asyncio.create_task(finish())
     try:
         while (result := await results.get()) is not None:
+            slots.release()
             yield result
         await finisher
     finally:
@@ -162,7 +165,7 @@ async def _fed(pairs: Iterable[Pair]) -> AsyncGenerator[Pair]:
 
 
 def each_in_threads(
-    pairs: Iterable[Pair], cancels: list[Cancel], gate: Gate, late: Callable[[CancelResult], None] | None = None
+    pairs: Iterable[Pair], cancels: list[Cancel], gate: Gate, halt: Halt | None = None
 ) -> Generator[CancelResult]:
     """Cancel each batch of a stream in threads, one for each function, and give results as they end.
 
@@ -170,7 +173,7 @@ def each_in_threads(
         pairs: The batches. The threads take turns at advancing it.
         cancels: A function for each thread.
         gate: What the functions wait at; it is closed for good when nobody wants more results.
-        late: Gets what had ended when that happened.
+        halt: Ends the work early.
 
     Raises:
         Exception: What `pairs` raised, after all that came before it has ended.
@@ -195,13 +198,19 @@ def each_in_threads(
                     except BaseException:
                         iterator = iter(())
                         raise
-                results.put(_result_here(cancel, pair))
+                results.put(_result_here(cancel, pair, gate))
         except (StopIteration, StoppedError):
             pass
         except BaseException as error:  # it is raised where the results are read
             failure = error
         results.put((end, failure))
 
+    def stop() -> None:
+        gate.stop.set()
+        slots.release(len(cancels))
+
+    if halt is not None:
+        halt.add(stop)
     threads = [threading.Thread(target=work, args=(cancel,), name="mixpeek-batches") for cancel in cancels]
     for thread in threads:
         thread.start()
@@ -213,16 +222,14 @@ def each_in_threads(
                 yield item
             failures += [item[1]] if item[1] is not None else []
     finally:
-        gate.stop.set()
-        slots.release(len(threads))
+        stop()
         for thread in threads:
             thread.join()
-        _drain(results, late)
     if failures:
         raise failures[0]
 
 
-def _result_here(cancel: Cancel, pair: Pair) -> CancelResult:
+def _result_here(cancel: Cancel, pair: Pair, gate: Gate) -> CancelResult:
     try:
         bucket, batch, namespace = read(pair)
     except ConfigurationError as error:
@@ -230,6 +237,8 @@ def _result_here(cancel: Cancel, pair: Pair) -> CancelResult:
     try:
         task = cancel(bucket, batch, namespace)
     except MixpeekError as error:
+        if gate.stop.is_set():
+            raise StoppedError from None  # it may have failed because it was stopped
         return CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=namespace, error=error)
     return CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=namespace, task=task)
 
@@ -237,26 +246,31 @@ def _result_here(cancel: Cancel, pair: Pair) -> CancelResult:
 def each_in_loop(
     start: Callable[[Callable[[CancelResult], None]], AsyncGenerator[CancelResult]],
     limit: int,
-    late: Callable[[CancelResult], None] | None = None,
+    halt: Halt | None = None,
 ) -> Generator[CancelResult]:
     """Give the results of an asynchronous generator that runs in a thread with an event loop of its own.
 
     Args:
-        start: Makes the generator; it is handed what to call with late results.
+        start: Makes the generator; it is handed what to call with results that are there when it is cancelled.
         limit: How many results may wait to be read.
-        late: Gets what had ended when nobody wanted more results.
+        halt: Ends the work early.
     """
     results: queue.SimpleQueue[Any] = queue.SimpleQueue()
     end = object()
-    handle: list[Callable[[], object]] = []
+    ending = Halt()
+    if halt is not None:
+        halt.add(ending.set)
 
     async def run() -> None:
-        task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-        if task is not None:
-            handle.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        def cancel() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(lambda: task and task.cancel())
+
         generator = start(results.put)
         try:
+            ending.add(cancel)
             async for result in generator:
                 results.put(result)
                 while results.qsize() >= limit:  # noqa: ASYNC110 - what empties it is another thread
@@ -280,18 +294,7 @@ def each_in_loop(
         while not isinstance(item := results.get(), tuple):
             yield item
     finally:
-        while thread.is_alive():
-            for cancel in handle:
-                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                    cancel()
-            thread.join(0.05)
-        _drain(results, late)
+        ending.set()
+        thread.join()
     if item[1] is not None:
         raise item[1]
-
-
-def _drain(results: queue.SimpleQueue[Any], late: Callable[[CancelResult], None] | None) -> None:
-    while not results.empty():
-        item = results.get()
-        if late is not None and isinstance(item, CancelResult):
-            late(item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -71,6 +72,26 @@ class Gate:
     def left(self) -> float:
         """Seconds until the gate is open; not above 0 if it is."""
         return self._until - time.monotonic()
+
+
+class Halt:
+    """Ends the work early, from any thread or a signal's handler; the results that are there already still come."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._callbacks: list[Callable[[], object]] = []
+
+    def set(self) -> None:
+        """End the work."""
+        self.is_set = True
+        for callback in list(self._callbacks):
+            callback()
+
+    def add(self, callback: Callable[[], object]) -> None:
+        """Call a function when the work is to end, at once if it is already."""
+        self._callbacks.append(callback)
+        if self.is_set:
+            callback()
 
 
 class StoppedError(Exception):

@@ -16,13 +16,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import attrs
+
 from . import __version__
+from ._files import Batches, Place, Record
+from ._results import CancelResult, Halt
 from ._settings import checked_identifier
 from .client import Client
 from .errors import APIStatusError, ConfigurationError, MixpeekError
 
 try:
     import typer
+
+    from ._progress import Tally
 except ModuleNotFoundError as _error:
     print(f"mixpeek-batches: the command needs {_error.name}: pip install 'mixpeek-batches[cli]'", file=sys.stderr)
     sys.exit(2)
@@ -71,24 +77,43 @@ def _options(
 
 @app.command()
 def cancel(
-    bucket: Annotated[str, typer.Argument(help="The bucket that holds the batch.")],
-    batch: Annotated[str, typer.Argument(help="The batch.")],
+    bucket: Annotated[str | None, typer.Argument(help="The bucket that holds the batch.", show_default=False)] = None,
+    batch: Annotated[str | None, typer.Argument(help="The batch.", show_default=False)] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="FILE", help="Cancel many: lines of bucket,batch or JSON objects; - for standard input."
+        ),
+    ] = None,
     namespace: Annotated[
-        str | None, typer.Option(help="Name or id of the bucket's namespace.  [env: MIXPEEK_NAMESPACE]")
+        str | None, typer.Option(help="Name or id of the buckets' namespace.  [env: MIXPEEK_NAMESPACE]")
     ] = None,
     base_url: Annotated[str | None, typer.Option(help="Where the API is.  [env: MIXPEEK_BASE_URL]")] = None,
     api_key_file: Annotated[
         Path | None, typer.Option(help="A file that holds the API key, in place of MIXPEEK_API_KEY.")
     ] = None,
+    concurrency: Annotated[int, typer.Option(help="With --from: how many requests are under way at a time.")] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds that one attempt may take.")] = 30.0,
     max_retries: Annotated[int, typer.Option(help="How often an attempt that failed in passing is repeated.")] = 2,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --from: keep the record in this file, and skip what it has as cancelled."
+        ),
+    ] = None,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="With --from: pass over lines that cannot be used.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --from: do not ask.")] = False,
     allow_http: Annotated[
         bool, typer.Option("--allow-http", help="Send the key unencrypted to another machine.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a batch, as --from always does.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and send nothing.")] = False,
 ) -> None:
-    """Cancel a batch. The API key is read from MIXPEEK_API_KEY or a file, never from an argument."""
+    """Cancel a batch, or many. The API key is read from MIXPEEK_API_KEY or a file, never from an argument."""
     with _reported():
         client = Client(
             api_key=None if api_key_file is None else _key(api_key_file),
@@ -99,29 +124,118 @@ def cancel(
             allow_http=allow_http,
         )
         with client:
-            if dry_run:
-                checked_identifier(bucket, "BUCKET")
-                checked_identifier(batch, "BATCH")
-                _print_plan(client, bucket, batch, as_json=as_json)
-                return
-            task, error = None, None
+            if from_ is not None:
+                if bucket is not None:
+                    raise ConfigurationError("Name a bucket and a batch, or a file by --from, not both.")
+                code = _cancel_many(
+                    client,
+                    from_,
+                    concurrency=concurrency,
+                    resume=resume,
+                    skip_invalid=skip_invalid,
+                    ask=not yes,
+                    dry_run=dry_run,
+                )
+            elif bucket is None or batch is None:
+                raise ConfigurationError("Name a bucket and a batch, or a file by --from.")
+            elif resume is not None or skip_invalid:
+                raise ConfigurationError("--resume and --skip-invalid go with --from.")
+            else:
+                code = _cancel_one(client, bucket, batch, as_json=as_json, dry_run=dry_run)
+    if code:
+        raise typer.Exit(code)
+
+
+def _cancel_one(client: Client, bucket: str, batch: str, *, as_json: bool, dry_run: bool) -> int:
+    if dry_run:
+        checked_identifier(bucket, "BUCKET")
+        checked_identifier(batch, "BATCH")
+        _print_plan(client, bucket, batch, as_json=as_json)
+        return 0
+    result = CancelResult(bucket_identifier=bucket, batch_id=batch)
+    try:
+        result = attrs.evolve(result, task=client.cancel_batch(bucket, batch))
+    except ConfigurationError:
+        raise
+    except MixpeekError as failure:
+        result = attrs.evolve(result, error=failure)
+    if as_json:
+        print(json.dumps(_record(client, result)))
+    elif result.task is not None:
+        _print_task(bucket, batch, result.task)
+    if result.error is not None:
+        _say(f"{batch} of {bucket}: {result.error}")
+    elif result.task is not None and not result.canceled:
+        _say(f"{batch} of {bucket} is {result.task.status}, not CANCELED.")
+    return 0 if result.canceled else 1
+
+
+def _cancel_many(
+    client: Client,
+    path: str,
+    *,
+    concurrency: int,
+    resume: Path | None,
+    skip_invalid: bool,
+    ask: bool,
+    dry_run: bool,
+) -> int:
+    record, batches = Record(resume), Batches(path)
+    count, wrong = batches.scan(skip_invalid=skip_invalid)
+    for line in wrong:
+        _say(f"{line} Skipped.")
+
+    def todo() -> Iterator[Place]:
+        for place in batches:
+            if not record.has(place[0], place[1], client.namespace if place[2] is None else place[2]):
+                yield place
+
+    left = sum(1 for _ in todo()) if len(record) else count
+    if left < count:
+        _say(f"{count - left:,} of {count:,} are on record as cancelled, and skipped.")
+    if dry_run:
+        _say(f"Would cancel {left:,} batches at {client.base_url}; nothing was sent.")
+        return 0
+    if left > 1 and ask and sys.stderr.isatty():
+        if not sys.stdin.isatty():
+            raise ConfigurationError(f"Nobody can be asked whether to cancel {left:,} batches: pass --yes.")
+        if not typer.confirm(f"Cancel {left:,} batches at {client.base_url}?", err=True):
+            _say("Nothing was sent.")
+            return 1
+    halt, tally, unwritten = Halt(), Tally(left), ""
+    with _halted_by_signals(halt), tally:
+        for result in client._cancel_batches(todo(), concurrency, None, halt):
+            entry = _record(client, result)
             try:
-                task = client.cancel_batch(bucket, batch)
-            except ConfigurationError:
-                raise
-            except MixpeekError as failure:
-                error = failure
-        record = _record(bucket, batch, client.namespace, task, error)
-        if as_json:
-            print(json.dumps(record))
-        elif task is not None:
-            _print_task(bucket, batch, task)
-        if error is not None:
-            _say(f"{batch} of {bucket}: {error}")
-        elif task is not None and not record["canceled"]:
-            _say(f"{batch} of {bucket} is {task.status}, not CANCELED.")
-        if not record["canceled"]:
-            raise typer.Exit(1)
+                record.add(entry)
+                print(json.dumps(entry), flush=True)
+            except OSError as error:
+                unwritten = error.strerror or str(error)
+                halt.set()
+            tally.add(result)
+    if unwritten:
+        _say(f"Stopped, because a result could not be written: {unwritten}.")
+    _say(("Interrupted: " if halt.is_set and not unwritten else "") + tally.summary())
+    if halt.is_set and not unwritten:
+        return _INTERRUPTED
+    return 1 if unwritten or wrong or tally.canceled < left else 0
+
+
+@contextmanager
+def _halted_by_signals(halt: Halt) -> Iterator[None]:
+    """Let a signal end the work in order, so that what was done is on record; a second one ends it as it is."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if halt.is_set:
+            raise KeyboardInterrupt
+        halt.set()
+
+    old = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 @app.command()
@@ -216,16 +330,14 @@ def _batches(path: Path) -> list[Any]:
         raise ConfigurationError(f"{path} holds neither a JSON array nor JSON lines: {error}.") from None
 
 
-def _record(
-    bucket: str, batch: str, namespace: str | None, task: TaskResponse | None, error: MixpeekError | None
-) -> dict[str, Any]:
+def _record(client: Client, result: CancelResult) -> dict[str, Any]:
     return {
-        "bucket_identifier": bucket,
-        "batch_id": batch,
-        "namespace": namespace,
-        "canceled": task is not None and task.status == "CANCELED",
-        "task": None if task is None else task.to_dict(),
-        "error": None if error is None else _facts(error),
+        "bucket_identifier": result.bucket_identifier,
+        "batch_id": result.batch_id,
+        "namespace": client.namespace if result.namespace is None else result.namespace,
+        "canceled": result.canceled,
+        "task": None if result.task is None else result.task.to_dict(),
+        "error": None if result.error is None else _facts(result.error),
     }
 
 
@@ -239,7 +351,8 @@ def _facts(error: MixpeekError) -> dict[str, Any]:
 
 def _print_plan(client: Client, bucket: str, batch: str, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({**_record(bucket, batch, client.namespace, None, None), "dry_run": True}))
+        plan = _record(client, CancelResult(bucket_identifier=bucket, batch_id=batch))
+        print(json.dumps({**plan, "dry_run": True}))
         return
     place = "the key's default namespace" if client.namespace is None else f"namespace {_shown(client.namespace)}"
     print(f"Would cancel {_shown(batch)} of {_shown(bucket)} in {place} at {client.base_url}; nothing was sent.")

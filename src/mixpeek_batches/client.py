@@ -18,7 +18,7 @@ from mixpeek_batches_api.types import UNSET
 from . import _settings
 from ._answers import Body, interpret
 from ._lines import AnyAsyncLine, AnyLine, AsyncLine, GivenAsyncLine, GivenLine, Line, has_aiohttp, unusable
-from ._results import MOST_AT_ONCE, CancelResult, Gate, Pair
+from ._results import MOST_AT_ONCE, CancelResult, Gate, Halt, Pair
 from .errors import APIConnectionError, APIStatusError, APITimeoutError, ConfigurationError, MixpeekError
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ class Client(_BaseClient):
         pairs: Iterable[Pair],
         concurrency: int,
         namespace: str | None,
-        late: Callable[[CancelResult], None] | None = None,
+        halt: Halt | None = None,
     ) -> Generator[CancelResult]:
         self._check_bulk(concurrency, namespace)
         from . import _bulk  # noqa: PLC0415 - it loads asyncio
@@ -338,16 +338,16 @@ class Client(_BaseClient):
             return _bulk.each_in_loop(
                 lambda late: AsyncClient._like(self)._cancel_batches(pairs, concurrency, namespace, late, close=True),
                 2 * concurrency,
-                late,
+                halt,
             )
-        return self._cancel_in_threads(pairs, concurrency, namespace, late)
+        return self._cancel_in_threads(pairs, concurrency, namespace, halt)
 
     def _cancel_in_threads(
         self,
         pairs: Iterable[Pair],
         concurrency: int,
         namespace: str | None,
-        late: Callable[[CancelResult], None] | None,
+        halt: Halt | None,
     ) -> Generator[CancelResult]:
         from . import _bulk  # noqa: PLC0415 - it loads asyncio
 
@@ -365,7 +365,7 @@ class Client(_BaseClient):
             return cancel
 
         try:
-            yield from _bulk.each_in_threads(pairs, [canceller(line) for line in lines], gate, late)
+            yield from _bulk.each_in_threads(pairs, [canceller(line) for line in lines], gate, halt)
         finally:
             for line in lines:
                 if line is not self._line:

@@ -54,6 +54,7 @@ class MockApp:
             Route("/_mock/namespaces", door.namespaces, methods=["POST"]),
             Route("/_mock/keys", door.keys, methods=["POST"]),
             Route("/_mock/faults", door.faults, methods=["GET", "POST", "DELETE"]),
+            Route("/_mock/random_faults", door.random_faults, methods=["POST"]),
             Route("/_mock/requests", door.requests, methods=["GET", "DELETE"]),
             Route("/_mock/reset", door.reset, methods=["POST"]),
         ]
@@ -211,6 +212,7 @@ class _Door:
                     "/_mock/namespaces": "POST: add a namespace.",
                     "/_mock/keys": "POST: add a key that may use some namespaces only.",
                     "/_mock/faults": "GET: what is planned to go wrong. POST: plan it. DELETE: plan nothing.",
+                    "/_mock/random_faults": "POST: let a share of all requests go wrong.",
                     "/_mock/requests": "GET: the requests so far. DELETE: forget them.",
                     "/_mock/reset": "POST: forget everything.",
                 },
@@ -248,6 +250,10 @@ class _Door:
         elif request.method == "POST":
             call(self._state.fail_next, await _body(request))
         return _json([fault.to_dict() for fault in self._state.faults], 201 if request.method == "POST" else 200)
+
+    async def random_faults(self, request: Request) -> Response:
+        call(self._state.fail_randomly, await _body(request))
+        return Response(status_code=204)
 
     async def requests(self, request: Request) -> Response:
         if request.method == "DELETE":

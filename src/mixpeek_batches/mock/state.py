@@ -8,6 +8,7 @@ import hmac
 import inspect
 import itertools
 import json
+import random
 import threading
 import uuid
 from collections import deque
@@ -190,6 +191,21 @@ def error(
     )
 
 
+EVERY_FAULT: tuple[Mapping[str, Any], ...] = (
+    {"fault": 503, "retry_after": 0},
+    {"fault": 429, "retry_after": 0},
+    {"fault": 500},
+    {"fault": 502, "acted": True},
+    {"fault": "reset"},
+    {"fault": "reset", "acted": True},
+    {"fault": "truncated"},
+    {"fault": "latency", "seconds": 0.2},
+)
+"""What `fail_randomly` draws from: all that a client can live through by trying again."""
+
+_NO_CHANCE: tuple[float, list[Fault], random.Random] = (0.0, [], random.Random(0))  # noqa: S311
+
+
 @attrs.frozen
 class _Key:
     default: str
@@ -219,6 +235,7 @@ class MockState:
             self._buckets: set[tuple[str, str]] = set()
             self._keys = {self.api_key.encode(): _Key(DEFAULT_NAMESPACE, None)}
             self._faults: deque[Fault] = deque()
+            self._chance = _NO_CHANCE
             self._requests: deque[RecordedRequest] = deque(maxlen=KEPT_REQUESTS)
             self.add_namespace(DEFAULT_NAMESPACE)
 
@@ -388,9 +405,32 @@ class MockState:
         """
         if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= _MOST_FAULTS:
             raise ConfigurationError(f"times must be a whole number from 1 to {_MOST_FAULTS:,}.")
-        plan = Fault.of(fault, retry_after=retry_after, seconds=seconds, body=_json(body, "body"), acted=acted)
+        plan = _fault(fault, retry_after=retry_after, seconds=seconds, body=body, acted=acted)
         with self._lock:
             self._faults.extend([plan] * times)
+
+    def fail_randomly(
+        self, rate: float, *, faults: Sequence[Mapping[str, Any]] = EVERY_FAULT, seed: int | None = None
+    ) -> None:
+        """Make a share of all requests on the API's side go wrong, from now on; what `fail_next` plans goes first.
+
+        Args:
+            rate: The share, from 0 to 1.
+            faults: What may go wrong, each as the arguments of `fail_next` by name but for `times`; one is drawn.
+            seed: Makes the draw the same each time.
+
+        Raises:
+            ConfigurationError: An argument may not be used.
+        """
+        if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate <= 1:
+            raise ConfigurationError("rate must be a number from 0 to 1.")
+        if not isinstance(faults, list | tuple) or not faults:
+            raise ConfigurationError("faults must be a list of at least one JSON object.")
+        if not (seed is None or isinstance(seed, int)):
+            raise ConfigurationError("seed must be a whole number.")
+        plans = [call(_fault, dict(fault) if isinstance(fault, Mapping) else fault) for fault in faults]
+        with self._lock:
+            self._chance = (float(rate), plans, random.Random(seed))  # noqa: S311 - no secret
 
     @property
     def faults(self) -> list[Fault]:
@@ -402,11 +442,15 @@ class MockState:
         """Plan nothing to go wrong."""
         with self._lock:
             self._faults.clear()
+            self._chance = _NO_CHANCE
 
     def next_fault(self) -> Fault | None:
         """Take the next planned fault, if there is one."""
         with self._lock:
-            return self._faults.popleft() if self._faults else None
+            if self._faults:
+                return self._faults.popleft()
+            rate, plans, draw = self._chance
+            return draw.choice(plans) if draw.random() < rate else None
 
     def record(self, request: RecordedRequest) -> str:
         """Remember a request, and give it an id."""
@@ -473,6 +517,17 @@ class MockState:
         if name_or_id in self._namespaces:
             return name_or_id
         return next((name for name, id_ in self._namespaces.items() if id_ == name_or_id), None)
+
+
+def _fault(
+    fault: int | str,
+    *,
+    retry_after: float | str | None = None,
+    seconds: float | None = None,
+    body: Any = None,
+    acted: bool = False,
+) -> Fault:
+    return Fault.of(fault, retry_after=retry_after, seconds=seconds, body=_json(body, "body"), acted=acted)
 
 
 def call(function: Callable[..., Any], arguments: object) -> Any:
