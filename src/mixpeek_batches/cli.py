@@ -114,6 +114,10 @@ def cancel(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and send nothing.")] = False,
 ) -> None:
     """Cancel a batch, or many. The API key is read from MIXPEEK_API_KEY or a file, never from an argument."""
+    if (from_ is None) == (bucket is None) or (bucket is None) != (batch is None):
+        raise typer.BadParameter("Name a bucket and a batch, or a file by --from.")
+    if from_ is None and (resume is not None or skip_invalid):
+        raise typer.BadParameter("--resume and --skip-invalid go with --from.")
     with _reported():
         client = Client(
             api_key=None if api_key_file is None else _key(api_key_file),
@@ -125,8 +129,6 @@ def cancel(
         )
         with client:
             if from_ is not None:
-                if bucket is not None:
-                    raise ConfigurationError("Name a bucket and a batch, or a file by --from, not both.")
                 code = _cancel_many(
                     client,
                     from_,
@@ -136,12 +138,8 @@ def cancel(
                     ask=not yes,
                     dry_run=dry_run,
                 )
-            elif bucket is None or batch is None:
-                raise ConfigurationError("Name a bucket and a batch, or a file by --from.")
-            elif resume is not None or skip_invalid:
-                raise ConfigurationError("--resume and --skip-invalid go with --from.")
             else:
-                code = _cancel_one(client, bucket, batch, as_json=as_json, dry_run=dry_run)
+                code = _cancel_one(client, str(bucket), str(batch), as_json=as_json, dry_run=dry_run)
     if code:
         raise typer.Exit(code)
 

@@ -76,8 +76,16 @@ class MockServer(MockState):
                 f"Port {self._port} on {_HOST} cannot be used ({reason}): take another, or 0 for a free one."
             ) from None
         self._bound = listener.getsockname()[1]
+        # The same parts everywhere: under uvloop and httptools, faults and odd requests would behave otherwise.
         config = uvicorn.Config(
-            self.app(), lifespan="off", log_config=None, access_log=False, server_header=False, ws="none"
+            self.app(),
+            http="h11",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
         )
         server = self._server = uvicorn.Server(config)
         thread = self._thread = threading.Thread(
