@@ -7,13 +7,14 @@ are cancelled; then everything that must hold of cancelled ones.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import json
+import re
+import uuid
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from mixpeek_batches import TaskStatus
-
-from .exchange import KEY_VARIABLE, Exchange, Wire, segment
+from .exchange import KEY_VARIABLE, Answer, Exchange, Request, Wire, segment
 from .report import Report
 from .target import MARK, Place, Session
 
@@ -23,46 +24,59 @@ CANCELABLE_STATUSES = ("PENDING", "IN_PROGRESS", "PROCESSING", "UNKNOWN")
 FINISHED_STATUSES = ("DRAFT", "COMPLETED", "FAILED", "SKIPPED")
 
 
-def wrong_credentials(key: str) -> Iterator[tuple[str, bytes | None, str]]:
+def wrong_credentials(key: str, places: Iterable[int]) -> Iterator[tuple[str, bytes | None, str]]:
     """Give every wrong Authorization header, with the clause that it breaks and how curl spells it."""
     name = "${" + KEY_VARIABLE + "}"
     yield "no-key", None, ""
-    for scheme in ("Basic", "Token", "ApiKey", "Digest", "BearerX", "Bear"):
+    for scheme in ("Basic", "Token", "token", "ApiKey", "Digest", "OAuth", "BearerX", "Bear", "Bearer:", "Bearer="):
         yield "other-scheme", f"{scheme} {key}".encode(), f"{scheme} {name}"
-    basic = base64.b64encode(f"{key}:".encode())
-    yield "other-scheme", b"Basic " + basic, f"Basic $(printf %s {name}: | base64)"
-    yield (
-        "other-scheme",
-        b"Basic " + base64.b64encode(f"user:{key}".encode()),
-        f"Basic $(printf %s user:{name} | base64)",
-    )
+    for user in ("", "user:"):
+        for text, spelled in ((f"{user}{key}", f"{user}{name}"), (f"{key}:", f"{name}:")):
+            coded = base64.b64encode(text.encode())
+            yield "other-scheme", b"Basic " + coded, f"Basic $(printf %s {spelled} | base64)"
     yield "other-scheme", key.encode(), name
     yield "other-scheme", f"Bearer{key}".encode(), f"Bearer{name}"
+    yield "other-scheme", f"Bearer:{key}".encode(), f"Bearer:{name}"
+    yield "other-scheme", f"Bearer={key}".encode(), f"Bearer={name}"
     yield "key-in-full", b"Bearer", "Bearer"
+    yield "key-in-full", b"", ""
+    without = "${" + KEY_VARIABLE
+    punctuated = "".join(character for character in key if character.isalnum())
+    changed = [(_changed(key, at), f"{name} with another character {at + 1}") for at in places]
     for wrong, spelled in (
         (key + "x", f"{name}x"),
         ("x" + key, f"x{name}"),
         (key + key, name + name),
-        (key[:-1], "${" + KEY_VARIABLE + "%?}"),
-        (key[1:], "${" + KEY_VARIABLE + "#?}"),
+        (f"{key} x", f"{name} x"),
+        (f"x {key}", f"x {name}"),
+        (f"{key},x", f"{name},x"),
+        (f"{key};x", f"{name};x"),
+        (f"{key}, Bearer x", f"{name}, Bearer x"),
+        (f'"{key}"', f'\\"{name}\\"'),
+        (key[:-1], without + "%?}"),
+        (key[1:], without + "#?}"),
         (key[: len(key) // 2], f"the first half of {name}"),
         (key[:3], f"the first three characters of {name}"),
-        (key[:-1] + _other(key[-1]), "${" + KEY_VARIABLE + "%?}" + _other(key[-1])),
-        (_other(key[0]) + key[1:], _other(key[0]) + "${" + KEY_VARIABLE + "#?}"),
-        (
-            key[: len(key) // 2] + _other(key[len(key) // 2]) + key[len(key) // 2 + 1 :],
-            f"{name} with its middle changed",
-        ),
-        (key.upper(), "${" + KEY_VARIABLE + "^^}"),
-        (key.lower(), "${" + KEY_VARIABLE + ",,}"),
-        (key.swapcase(), "${" + KEY_VARIABLE + "~~}"),
+        *changed,
+        (_encoded_once(key), f"{name} with its last character percent-encoded"),
+        (key.replace("_", "-"), without + "//_/-}"),
+        (punctuated, f"{name} without punctuation"),
+        (key.upper(), without + "^^}"),
+        (key.lower(), without + ",,}"),
+        (key.swapcase(), without + "~~}"),
         (key[::-1], f"{name} backwards"),
-        (f"{MARK}key", f"{MARK}key"),
-        ("null", "null"),
-        ("*", "*"),
+        *((text, text) for text in (f"{MARK}key", "null", "None", "undefined", "true", "*", "%", ".*", "' OR '1'='1")),
     ):
         if wrong != key:
             yield "key-in-full", f"Bearer {wrong}".encode(), f"Bearer {spelled}"
+
+
+def _changed(key: str, at: int) -> str:
+    return key[:at] + _other(key[at]) + key[at + 1 :]
+
+
+def _encoded_once(text: str) -> str:
+    return f"{text[:-1]}%{ord(text[-1]):02X}"
 
 
 def _other(character: str) -> str:
@@ -112,13 +126,14 @@ def odd_texts(name: str) -> Iterator[str]:
         "%",
     ):
         yield f"{name}{odd}"
-    for length in (64, 256, 1000, 2000):
+    for length in (64, 64, 256, 256, 1000, 1000, 2000, 2000):  # each in both places
         yield name + "x" * length
 
 
-def extreme_segments(name: str) -> Iterator[str]:
-    """Give encoded segments that a server may refuse before it looks at the contract, but not with a 5xx."""
+def extreme_segments(name: str) -> Iterator[tuple[str, str]]:
+    """Give encoded segments that a server may refuse before it looks at the contract, and why, but not with a 5xx."""
     for odd in (
+        "%09",
         "%00",
         "%0A",
         "%0D%0AX-Injected:%20yes",
@@ -130,9 +145,18 @@ def extreme_segments(name: str) -> Iterator[str]:
         "%F4%90%80%80",
         "%",
     ):
-        yield name + odd
-    yield name + "x" * 7000
-    yield name + "%C3%BC" * 1000
+        yield name + odd, "odd"
+    yield name + "x" * 7000, "long"
+    yield name + "%C3%BC" * 1000, "long"
+
+
+def named_statuses(answer: Answer) -> list[str]:
+    """Find which finished status the details of a refusal name: in `status`, or anywhere as a word."""
+    error = answer.object().get("error")
+    details = error.get("details") if isinstance(error, dict) else None
+    own = details.get("status") if isinstance(details, dict) else None
+    words = re.findall(r"[A-Za-z_]+", own if isinstance(own, str) else json.dumps(details))
+    return sorted(set(words) & set(FINISHED_STATUSES))
 
 
 class Behaviour:
@@ -149,7 +173,9 @@ class Behaviour:
     def run(self) -> None:
         """Run them all, in order."""
         self.nowhere()
+        self.framing()
         self.credentials()
+        self.style()
         self.methods()
         self.finished()
         self.places()
@@ -158,6 +184,8 @@ class Behaviour:
             self.refusals_changed_nothing()
         self.cancel()
         self.namespaces()
+        self.schemes()
+        self.framing()
         self.finished()  # that others were cancelled changes nothing
         self.places()  # nor does it for those that are
         if self.target.door is not None:
@@ -170,6 +198,40 @@ class Behaviour:
         got = answer.failure or f"{answer.status} {answer.body[:200].decode('utf-8', 'replace')}"
         self.report.check(clause, answer.status == status, exchange, str(status), got)
         return exchange
+
+    @property
+    def place(self) -> Place:
+        """Give a batch to ask for what must be refused: one that exists, if there is one."""
+        return self.some()[0] if self.known else self.nobody()
+
+    @property
+    def usual(self) -> tuple[Place, int]:
+        """Give a batch, and what it answers, whatever was done so far."""
+        if self.target.finished:
+            return self.target.finished[0], 400
+        cancelled = [place for place in self.target.cancelable if place in self.tasks]
+        return (cancelled[0], 200) if cancelled else (self.nobody(), 404)
+
+    def framing(self) -> None:
+        """The length of a body is as announced, in answers of each kind."""
+        for place, method, key in (
+            (self.usual[0], "POST", self.target.key),
+            (self.nobody(), "POST", self.target.key),
+            (self.place, "GET", self.target.key),
+            (self.place, "POST", f"{MARK}key"),
+        ):
+            headers = [("Authorization", f"Bearer {key}".encode()), ("Accept", b"application/json")]
+            if self.target.namespace is not None:
+                headers.append(("X-Namespace", self.target.namespace.encode()))
+            request = Request(
+                method=method,
+                path=place.path,
+                headers=tuple(headers),
+                authorization=f"Bearer ${KEY_VARIABLE}" if key == self.target.key else f"Bearer {key}",
+            )
+            self.session.acquire()
+            wrong = self.wire.framing(request)
+            self.report.check("framing", wrong is None, Exchange(request, Answer(status=0)), "as announced", wrong)
 
     def nobody(self) -> Place:
         """Make up a place where no batch is."""
@@ -187,12 +249,16 @@ class Behaviour:
         path = self.nobody().path
         for unknown in (f"/v1/{self.session.made_up()}", path.removesuffix("cancel") + self.session.made_up()):
             self.expect("unknown-path", 404, unknown)
+        self.expect("unknown-path", 404, f"/v1/{self.session.made_up()}", method="GET")
 
     def credentials(self) -> None:
         """What is wrong with the key: 401, before anything else."""
-        for clause, value, spelled in wrong_credentials(self.target.key):
-            for place in self.some()[:1] or [self.nobody()]:
-                self.expect(clause, 401, place, authorization=(value, spelled))
+        length = len(self.target.key)
+        places = set(range(length))  # of characters to change; few where requests are dear
+        if not self.target.local:
+            places = {0, length // 2, length - 1, *self.session.random.sample(range(length), min(4, length))}
+        for clause, value, spelled in wrong_credentials(self.target.key, sorted(places)):
+            self.expect(clause, 401, self.place, authorization=(value, spelled))
         wrong = (f"Bearer {MARK}key".encode(), f"Bearer {MARK}key")
         for credentials in (wrong, (None, "")):
             self.expect("key-before-batch", 401, self.nobody(), authorization=credentials)
@@ -201,97 +267,216 @@ class Behaviour:
             )
             for place in self.target.finished[:1]:
                 self.expect("key-before-status", 401, place, authorization=credentials)
+        if self.target.forbidden_namespace is not None:
+            forbidden = self.target.forbidden_namespace
+            self.expect("key-before-batch", 401, self.place, authorization=wrong, namespace=forbidden)
+        self.elsewhere()
+        self.schemes()
+        for odd in (b"Bearer \xff\xfe", b"Bearer " + b"x" * 5000):
+            exchange = self.session.send(
+                self.wire, "key-in-full", self.place, authorization=(odd, "an odd or a long one"), extreme="odd"
+            )
+            self._refused("key-in-full", exchange)
+
+    def elsewhere(self) -> None:
+        """A key that is not in the Authorization header is none, and neither is another header a way around it."""
         key = self.target.key.encode()
-        nobody = self.nobody()
-        place = self.some()[0] if self.some() else nobody
         for header, value in (
-            (b"X-API-Key", key),
-            (b"Cookie", b"api_key=" + key),
-            (b"Proxy-Authorization", b"Bearer " + key),
+            ("X-API-Key", key),
+            ("X-Auth-Token", key),
+            ("Cookie", b"api_key=" + key + b"; session=" + key),
+            ("Proxy-Authorization", b"Bearer " + key),
+            ("X-Forwarded-For", b"127.0.0.1"),
         ):
-            more = [(header.decode(), value)]
-            self.expect("key-elsewhere", 401, place, authorization=(None, ""), more=more)
+            self.expect("key-elsewhere", 401, self.place, authorization=(None, ""), more=[(header, value)])
         if not _has_odd(self.target.key):
-            path = f"{place.path}?api_key={self.target.key}&authorization=Bearer%20{self.target.key}"
+            path = f"{self.place.path}?api_key={self.target.key}&access_token={self.target.key}"
             self.expect("key-elsewhere", 401, path, authorization=(None, ""))
+
+    def schemes(self) -> None:
+        """The scheme's name is good in any case, and no more is allowed by that."""
+        key, (place, status) = self.target.key.encode(), self.usual
         for scheme in ("bearer", "BEARER", "bEaReR"):
-            value, spelled = f"{scheme} ".encode() + key, f"{scheme} ${KEY_VARIABLE}"
-            exchange = self.session.send(self.wire, "scheme-any-case", nobody, authorization=(value, spelled))
-            status = exchange.answer.status
-            self.report.check("scheme-any-case", status == 404, exchange, "404, as for Bearer", status)
+            value = f"{scheme} ".encode()
+            self.expect("scheme-any-case", status, place, authorization=(value + key, f"{scheme} ${KEY_VARIABLE}"))
+            for wrong, spelled in ((key + b"x", f"${{{KEY_VARIABLE}}}x"), (MARK.encode(), MARK)):
+                self.expect("key-in-full", 401, place, authorization=(value + wrong, f"{scheme} {spelled}"))
+
+    def style(self) -> None:
+        """How a request is written changes nothing: headers' names in any case, Accept, a query of no meaning."""
+        place, status = self.usual
+        key = b"Bearer " + self.target.key.encode()
+        for spell in (str.lower, str.upper):
+            headers = [(spell("Authorization"), key)]
+            if self.target.namespace is not None:
+                headers.append((spell("X-Namespace"), self.target.namespace.encode()))
+            self.expect(
+                "style", status, place, authorization=(None, f"Bearer ${KEY_VARIABLE}"), namespace=None, more=headers
+            )
+        for accept in (b"*/*", None):
+            self.expect("style", status, place, accept=accept)
+        for query in ("x=1", f"namespace={self.session.made_up()}"):
+            self.expect("style", status, f"{place.path}?{query}")
+            self.expect("style", 404, f"{self.nobody().path}?{query}")
+        self.expect("style", status, place, more=[("X-HTTP-Method-Override", b"GET")])
+        if self.target.finished:
+            first = segment(place.batch[0])
+            if len(first) == 1:
+                encoded = place.path.replace(f"/batches/{first}", f"/batches/%{ord(first):02X}")
+                self.expect("style", status, encoded)
 
     def methods(self) -> None:
         """Another method: 405, before anything else."""
-        place = self.some()[0] if self.some() else self.nobody()
+        wrong = (f"Bearer {MARK}key".encode(), f"Bearer {MARK}key")
         for method in OTHER_METHODS:
-            self.expect("method", 405, place, method=method)
-            self.expect("method-before-key", 405, place, method=method, authorization=(None, ""))
-        self.expect("method", 405, self.nobody(), method="GET")
+            self.expect("method", 405, self.place, method=method)
+            self.expect("method", 405, self.nobody(), method=method)
+            for credentials in ((None, ""), wrong):
+                self.expect("method-before-key", 405, self.place, method=method, authorization=credentials)
+            self.expect("method-before-key", 405, self.place, method=method, namespace=self.session.made_up())
+            if self.target.forbidden_namespace is not None:
+                forbidden = self.target.forbidden_namespace
+                self.expect("method-before-key", 405, self.place, method=method, namespace=forbidden)
+        for place in self.target.finished[:1]:
+            self.expect("method", 405, place, method="PUT")
+        self.expect("method", 405, self.place, method="HEAD")
+        self.expect("method", 405, self.place, method="GET", more=[("X-HTTP-Method-Override", b"POST")])
+        self.expect("method", 405, f"{self.place.path}?_method=POST", method="GET")
 
     def finished(self) -> None:
         """A finished batch refuses, says why, and stays as it is."""
         for place in self.target.finished:
             exchanges = [self.expect("finished", 400, place) for _ in range(2)]
-            said = [_details(exchange) for exchange in exchanges]
-            named = [self._status_in(details) for details in said]
-            for exchange, status, details in zip(exchanges, named, said, strict=True):
-                self.report.check(
-                    "finished-details", status in FINISHED_STATUSES, exchange, "the batch's status in details", details
-                )
-            before = self.tasks.setdefault(place, {"status": named[0]})["status"]
-            same = [exchange.answer.status for exchange in exchanges] == [400, 400] and set(named) == {before}
+            if self.target.namespace_id is not None:
+                exchanges.append(self.expect("finished", 400, place, namespace=self.target.namespace_id))
+            named = [named_statuses(exchange.answer) for exchange in exchanges]
+            for exchange, statuses in zip(exchanges, named, strict=True):
+                got = exchange.answer.object().get("error")
+                self.report.check("finished-details", len(statuses) == 1, exchange, "one status in details", got)
+            before = self.tasks.setdefault(place, {"statuses": named[0]})["statuses"]
+            same = all(exchange.answer.status == 400 for exchange in exchanges) and all(n == before for n in named)
             self.report.check("finished-unchanged", same, exchanges[1], f"400 and {before}, each time", named)
-
-    @staticmethod
-    def _status_in(details: Any) -> str | None:
-        text = str(details)
-        return next((status.value for status in TaskStatus if f"'{status.value}'" in text), None)
 
     def places(self) -> None:
         """A batch is where it is and nowhere else."""
         for place in self.some():
             made_up = self.session.made_up()
             self.expect("unknown-bucket", 404, Place(made_up, place.batch))
-            for wrong in (Place(place.bucket, place.batch + made_up), Place(place.bucket + made_up, place.batch)):
-                self.expect("identifier-in-full", 404, wrong)
-            for wrong in (Place(place.bucket, made_up + place.batch), Place(made_up + place.bucket, place.batch)):
+            for wrong in (
+                Place(place.bucket, place.batch + made_up),
+                Place(place.bucket + made_up, place.batch),
+                Place(place.bucket, made_up + place.batch),
+                Place(made_up + place.bucket, place.batch),
+                Place(made_up + place.bucket + made_up, place.batch),
+            ):
                 self.expect("identifier-in-full", 404, wrong)
             self.expect("unknown-namespace", 404, place, namespace=made_up)
             if self.target.namespace is not None:
                 self.expect("unknown-namespace", 404, place, namespace=self.target.namespace + made_up)
+            if self.target.namespace_id is not None:
+                self.expect("unknown-namespace", 404, place, namespace=self.target.namespace_id + made_up)
             if self.target.other_namespace is not None:
                 self.expect("other-namespace", 404, place, namespace=self.target.other_namespace)
-            others = [known for known in self.known if known.bucket != place.bucket]
-            for other in others[:1]:
-                wrong = Place(other.bucket, place.batch)
-                if wrong not in self.known:
-                    self.expect("other-bucket", 404, wrong)
+        for place in (*self.target.finished, *self.target.cancelable)[:6]:
+            others = [known.bucket for known in self.known if known.bucket != place.bucket]
+            if others and Place(others[0], place.batch) not in self.known:
+                self.expect("other-bucket", 404, Place(others[0], place.batch))
         if self.target.forbidden_namespace is not None:
-            for place in (*self.some(), self.nobody()):
-                self.expect("forbidden-namespace", 403, place, namespace=self.target.forbidden_namespace)
+            for at in (*self.some(), self.nobody()):
+                self.expect("forbidden-namespace", 403, at, namespace=self.target.forbidden_namespace)
+        if self.target.local and self.known:
+            self.near_misses()
+
+    def near_misses(self) -> None:
+        """What is nearly the name of a batch is not: without a mark, so only where it can be nobody else's."""
+        place = self.usual[0]
+        if place not in self.known:
+            return
+        for bucket in _near(place.bucket):
+            self.expect("identifier-in-full", 404, Place(bucket, place.batch))
+        for batch in _near(place.batch):
+            self.expect("identifier-in-full", 404, Place(place.bucket, batch))
+        self.expect("identifier-in-full", 404, Place(place.batch, place.bucket))
+        for name in filter(None, (self.target.namespace, self.target.namespace_id)):
+            near = [near for near in _near(name) if near == near.strip()]
+            for text in (*near, f"{name},x", f"{name}, {name}x", "*", f"ns_{name}"):
+                if text not in {self.target.namespace, self.target.namespace_id}:
+                    self.expect("unknown-namespace", 404, place, namespace=text)
+        path = place.path
+        for wrong in (
+            path.replace("/cancel", "/CANCEL"),
+            path.replace("/v1/", "/v2/"),
+            f"/x{path}",
+            f"{path}/x",
+            f"{path}x",
+            path.replace("/buckets/", "/bucket/"),
+        ):
+            self.expect("unknown-path", 404, wrong)
+        for batch in ("*", "%", "12345", str(uuid.UUID(int=self.session.random.getrandbits(128)))):
+            self.expect("unknown-batch", 404, Place(place.bucket, batch))
+        path = self.place.path  # of one that can be cancelled, if there is one
+        for method, odd in (
+            ("POST", f"{path}/"),
+            ("POST", path.replace("/batches/", "//batches/")),
+            ("POST", path.replace("/cancel", "%00/cancel")),
+            ("POST", f"/v1/buckets/{self.session.made_up()}"),
+            ("POST", "/"),
+            ("FOO", path),
+        ):
+            exchange = self.session.send(self.wire, "unknown-path", odd, method=method, extreme="path")
+            # A method that HTTP does not know may be a 501 of the server's own.
+            ok = 300 <= exchange.answer.status < 500 or (method == "FOO" and exchange.answer.status in {0, 501})
+            self.report.check("unknown-path", ok, exchange, "no 2xx and no 5xx", exchange.answer.status)
 
     def odd_input(self) -> None:
         """Whatever an identifier or a namespace holds, it is only unknown."""
-        bucket = segment(self.known[0].bucket) if self.known else self.session.made_up()
+        bucket = segment(self.usual[0].bucket)
         for number, text in enumerate(odd_texts(self.session.made_up())):
             pair = (bucket, segment(text)) if number % 2 else (segment(text), self.session.made_up())
             self.expect("odd-identifiers", 404, "/v1/buckets/{}/batches/{}/cancel".format(*pair))
-        for text in extreme_segments(self.session.made_up()):
-            path = f"/v1/buckets/{bucket}/batches/{text}/cancel"
-            exchange = self.session.send(self.wire, "odd-identifiers", path, extreme=True)
-            self._refused("odd-identifiers", exchange)
-        place = self.some()[0] if self.some() else self.nobody()
+        for text, why in extreme_segments(self.session.made_up()):
+            for path in (f"/v1/buckets/{bucket}/batches/{text}/cancel", f"/v1/buckets/{text}/batches/{MARK}x/cancel"):
+                exchange = self.session.send(self.wire, "odd-identifiers", path, extreme=why)
+                self._refused("odd-identifiers", exchange)
+                injected = exchange.answer.header("x-injected")
+                self.report.check("odd-identifiers", injected is None, exchange, "no X-Injected header", injected)
+        self.expect(
+            "method", 405, f"/v1/buckets/{bucket}/batches/{self.session.made_up()}{'x' * 2000}/cancel", method="PUT"
+        )
         name = self.session.made_up()
-        for text in ("a b", '"', "'; --", "{}", "\\", "%00", "*", "x" * 300, "x" * 2000, "a,b", "a;b=c"):
-            self.expect("odd-namespaces", 404, place, namespace=f"{name}{text}")
-        for raw in (f"{name}ü".encode(), f"{name}日本".encode(), name.encode() + b"\xff", name.encode() + b"x" * 5000):
-            exchange = self.session.send(self.wire, "odd-namespaces", place, namespace=raw, extreme=True)
+        for text in (
+            "a b",
+            '"',
+            "'; --",
+            "{}",
+            "\\",
+            "%00",
+            "*",
+            "$",
+            "/",
+            "__proto__",
+            "x" * 300,
+            "x" * 2000,
+            "a,b",
+            "a;b",
+        ):
+            self.expect("odd-namespaces", 404, self.place, namespace=f"{name}{text}")
+        for raw in (
+            f"{name}ü".encode(),
+            f"{name}日本".encode(),
+            name.encode() + b"\xff",
+            name.encode() + b"x" * 5000,
+            f"{name}\tx".encode(),
+        ):
+            exchange = self.session.send(self.wire, "odd-namespaces", self.place, namespace=raw, extreme="odd")
             self._refused("odd-namespaces", exchange)
+        exchange = self.session.send(self.wire, "odd-namespaces", self.nobody(), namespace=b"", extreme="odd")
+        self._refused("odd-namespaces", exchange)
 
     def _refused(self, clause: str, exchange: Exchange) -> None:
         status = exchange.answer.status
-        ok = exchange.answer.failure is not None or 400 <= status < 500
-        self.report.check(clause, ok, exchange, "404, or another 4xx", status)
+        ok = not exchange.answer.timed_out and (exchange.answer.failure is not None or 400 <= status < 500)
+        self.report.check(clause, ok, exchange, "404, or another 4xx", exchange.answer.failure or status)
 
     def cancel(self) -> None:
         """The batches are cancelled: one alone, the second by many at once; and again."""
@@ -335,7 +520,9 @@ class Behaviour:
         """A namespace is meant by its name, by its id, and by saying nothing where it is the default."""
         for place in self.target.cancelable[:1]:
             if self.target.namespace_id is not None:
-                self.expect("namespace-by-id", 200, place, namespace=self.target.namespace_id)
+                exchange = self.expect("namespace-by-id", 200, place, namespace=self.target.namespace_id)
+                same = exchange.answer.object() == self.tasks[place]
+                self.report.check("namespace-by-id", same, exchange, "the same task", exchange.answer.body[:200])
             if self.target.namespace is None:
                 self.expect("default-namespace", 200, place, namespace=None)
 
@@ -380,8 +567,8 @@ class Behaviour:
             place = Place(bucket, self.session.made_up())
             door.add_batch(place.bucket, place.batch, status=status, namespace=namespace)
             exchange = self.expect("finished-every-status", 400, place)
-            details, now = _details(exchange), door.batch(place.bucket, place.batch, namespace=namespace)
-            self.report.check("finished-details", status in str(details), exchange, f"{status} in details", details)
+            named, now = named_statuses(exchange.answer), door.batch(place.bucket, place.batch, namespace=namespace)
+            self.report.check("finished-details", named == [status], exchange, f"{status} in details", named)
             self.report.check("finished-unchanged", now.status == status, exchange, status, now.status)
         place = Place(bucket, self.session.made_up())
         door.add_batch(place.bucket, place.batch)
@@ -396,9 +583,16 @@ class Behaviour:
             self.expect("every-status-seen", status_code, self.nobody())
 
 
-def _details(exchange: Exchange) -> Any:
-    error = exchange.answer.object().get("error")
-    return error.get("details") if isinstance(error, dict) else None
+def _near(name: str) -> list[str]:
+    """Give what a sloppy comparison would take for a name."""
+    near = [name.swapcase(), name[:-1], name[1:], f"{name} ", f" {name}", f"{name};x=1", f"{name}.json", f"{name}*"]
+    near += [
+        name.replace("_", "-"),
+        name.replace("_", "%"),
+        _encoded_once(name),
+        f"{chr(ord(name[0]) + 0xFEE0)}{name[1:]}",
+    ]
+    return [text for text in dict.fromkeys(near) if text not in {"", ".", "..", name}]
 
 
 def _has_odd(key: str) -> bool:

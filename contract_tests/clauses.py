@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from .exchange import Answer, Exchange
-from .report import Clause, Report
+from .report import Clause, Report, key_forms
 from .spec import ENDPOINT, RESPONSES, header_schema, mismatch
 
 _DOOR = "a mock that the tests started, whose batches they can read"
@@ -21,6 +22,7 @@ _ALL = [
     Clause("answers", "Every request gets a whole HTTP answer.", "documented"),
     Clause("no-server-error", "No input, however long or odd, brings a 5xx.", "published"),
     Clause("documented-status", "A status is one that the contract has for the request.", "published"),
+    Clause("framing", "A body is as long as its Content-Length says.", "documented"),
     Clause("content-type", "Every body is application/json.", "documented"),
     Clause("json", "Every body is JSON in UTF-8, whole and nothing after it.", "documented"),
     Clause("task-schema", "The body of a 200 is a TaskResponse.", "documented", _CANCELABLE),
@@ -50,6 +52,7 @@ _ALL = [
     Clause("key-in-full", "Keys are compared in full, case included: 401.", "published"),
     Clause("key-elsewhere", "A key in another header, the query or a cookie is none: 401.", "assumed"),
     Clause("scheme-any-case", "The scheme's name is good in any case.", "published"),
+    Clause("style", "Header names in any case, any Accept, an unknown query: all the same.", "documented"),
     # The order of the checks.
     Clause("method", "Another method on the path: 405.", "assumed"),
     Clause("method-before-key", "Another method is 405 also without a key.", "assumed"),
@@ -132,7 +135,7 @@ def observe(report: Report, exchange: Exchange) -> None:
     request, answer = exchange.request, exchange.answer
     report.requests += 1
     report.statuses[answer.status] = report.statuses.get(answer.status, 0) + 1
-    if request.extreme and (answer.failure or 400 <= answer.status < 500):
+    if request.extreme and not answer.timed_out and (answer.failure or _is_refusal(request.extreme, answer.status)):
         _check_secrets(report, exchange)  # a server may refuse this before it comes to the contract
         return
     if not report.check("answers", answer.failure is None, exchange, "a whole answer", answer.failure or ""):
@@ -141,6 +144,8 @@ def observe(report: Report, exchange: Exchange) -> None:
     report.check("no-server-error", answer.status < 500 or induced, exchange, "a status below 500", answer.status)
     report.check("documented-status", _has_status(request.method, answer.status), exchange, _statuses(), answer.status)
     _check_secrets(report, exchange)
+    if request.method == "HEAD":
+        return  # whose answers have no body
 
     media = (answer.header("content-type") or "none").replace(" ", "").lower()
     good = re.fullmatch(r'application/json(;charset="?utf-8"?)?;?', media) is not None
@@ -158,8 +163,14 @@ def observe(report: Report, exchange: Exchange) -> None:
         _check_error(report, exchange, body)
 
 
+def _is_refusal(extreme: str, status: int) -> bool:
+    if extreme == "path":
+        return 300 <= status < 500 or status == 501  # frameworks redirect what is nearly a path of theirs
+    return status in {400, 413, 414, 431} or (extreme == "odd" and 400 <= status < 500 and status != 401)
+
+
 def _has_status(method: str, status: int) -> bool:
-    return status in RESPONSES if method == "POST" else status == 405
+    return status in RESPONSES if method == "POST" else status in {405, 404, 429}
 
 
 def _statuses() -> str:
@@ -171,14 +182,32 @@ def _start(answer: Answer) -> str:
 
 
 def _check_secrets(report: Report, exchange: Exchange) -> None:
-    key = report.target.key
+    answer, key = exchange.answer, report.target.key
     sent = (exchange.request.header("authorization") or b"").decode("latin-1").rpartition(" ")[2]
-    text = "\n".join(f"{name}: {value}" for name, value in exchange.answer.headers)
-    raw = exchange.answer.body.decode("utf-8", "replace")
+    secrets = [*key_forms(key), *([sent] if len(sent) >= max(8, len(key) * 3 // 4) else [])]
+    texts = [answer.reason, *(text for header in answer.headers for text in header)]
+    raw = answer.body.decode("utf-8", "replace")
+    texts.append(raw)
     with contextlib.suppress(ValueError, RecursionError):
-        raw += json.dumps(json.loads(raw), ensure_ascii=False)  # what JSON may have escaped
-    shown = [secret for secret in {key, sent} if len(secret) >= 8 and secret in text + raw]
-    report.check("key-not-repeated", not shown, exchange, "no key in the answer", "the key that was sent")
+        texts += _strings(json.loads(raw))  # what JSON may have escaped
+    # Header names come in lower case here.
+    shown = any(secret in text or secret.lower() == text for text in texts for secret in secrets)
+    report.check("key-not-repeated", not shown, exchange, "no key in the answer", "the key, in some form")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+        with contextlib.suppress(ValueError, RecursionError):
+            if value[:1] in {"{", "[", '"'}:  # JSON inside a string
+                yield from _strings(json.loads(value))
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield name
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
 
 
 def _check_task(report: Report, exchange: Exchange, body: Any) -> None:
@@ -203,7 +232,9 @@ def _check_task(report: Report, exchange: Exchange, body: Any) -> None:
 
 def _same_json(text: object, value: object) -> bool:
     try:
-        return isinstance(text, str) and json.loads(text) == value and ": " not in re.sub(r'"(\\.|[^"\\])*"', "", text)
+        if not isinstance(text, str) or re.search(r"\s", re.sub(r'"(\\.|[^"\\])*"', "", text)):
+            return False
+        return json.dumps(json.loads(text), sort_keys=True) == json.dumps(value, sort_keys=True)  # 1 is not true
     except ValueError:
         return False
 

@@ -118,7 +118,7 @@ def result(request: pytest.FixtureRequest, seed: int, tmp_path_factory: pytest.T
 def against(target: Target, seed: int) -> Result:
     """Run against a target that the tests did not start, then compare the mock with it."""
     report, exchanges = run(target, seed)
-    return Result(report, compare(target, exchanges))
+    return Result(report, compare(report, exchanges))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -10,9 +10,11 @@ from mixpeek_batches import ConfigurationError, TaskStatus
 from mixpeek_batches.mock import MockServer
 
 from .exchange import Answer, Exchange, Wire
+from .report import Report
 from .target import Place, Target
 
-_FREE = {"inputs", "outputs", "additional_data", "details"}  # the contract leaves open what is in these
+# The contract leaves open what is in the other fields, and mostly whether they are there.
+_FIELDS = {"task_id", "task_type", "status", "error_message", "success", "error", "message", "type"}
 
 
 @attrs.frozen
@@ -27,13 +29,14 @@ class Difference:
     requests: int = 1
 
 
-def compare(target: Target, exchanges: list[Exchange]) -> list[Difference]:
+def compare(report: Report, exchanges: list[Exchange]) -> list[Difference]:
     """Send to a mock what was sent to a target, in the same order, and list what came back otherwise.
 
     Args:
-        target: The target.
+        report: Of the run against the target.
         exchanges: What was sent to it, and what it answered.
     """
+    target = report.target
     found: dict[tuple[str, str, str, str], Difference] = {}
     with MockServer(api_key=target.key) as mock:
         _furnish(mock, target, exchanges)
@@ -50,7 +53,10 @@ def compare(target: Target, exchanges: list[Exchange]) -> list[Difference]:
                         found[key] = attrs.evolve(found[key], requests=found[key].requests + 1)
                     else:
                         found[key] = Difference(*key, exchange.request.curl(target.base_url))
-    return list(found.values())
+    return [
+        attrs.evolve(one, real=report.clean(one.real), mock=report.clean(one.mock), curl=report.clean(one.curl))
+        for one in found.values()
+    ]
 
 
 def _furnish(mock: MockServer, target: Target, exchanges: list[Exchange]) -> None:
@@ -103,9 +109,10 @@ def _aspects(answer: Answer) -> dict[str, str]:
 
 
 def _shape(value: Any) -> str:
+    """Spell out the types of the fields of the contract; a field that is null may as well be absent."""
     if isinstance(value, dict):
-        inner = (f"{name}: {_kind(item) if name in _FREE else _shape(item)}" for name, item in sorted(value.items()))
-        return "{" + ", ".join(inner) + "}"
+        fields = {name: item for name, item in sorted(value.items()) if name in _FIELDS and item is not None}
+        return "{" + ", ".join(f"{name}: {_shape(item)}" for name, item in fields.items()) + "}"
     return _kind(value)
 
 

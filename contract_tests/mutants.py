@@ -63,6 +63,7 @@ class Mutant:
         ask: Changes the request before the mock sees it.
         answer: Changes the answer.
         door: Whether only a look behind the server shows it.
+        tail: Bytes that follow each answer, behind its announced length.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Mutant:
     ask: Callable[[Scope, MockState], Scope | None] | None = None
     answer: Callable[[Reply], None] | None = None
     door: bool = False
+    tail: bytes = b""
 
     def wrap(self, app: ASGIApp, state: MockState) -> ASGIApp:
         """Put the breach in front of the mock."""
@@ -79,7 +81,7 @@ class Mutant:
                 await app(scope, receive, send)
                 return
             asked = (self.ask(dict(scope), state) if self.ask else None) or scope
-            if self.answer is None:
+            if self.answer is None and not self.tail:
                 await app(asked, receive, send)
                 return
             messages: list[Message] = []
@@ -88,10 +90,19 @@ class Mutant:
                 messages.append(message)
 
             await app(asked, receive, keep)
+            if self.tail:  # by hand, since uvicorn keeps what it sends to its announced length
+                lines = [f"HTTP/1.1 {messages[0]['status']} x".encode(), b"connection: close"]
+                lines += [name + b": " + value for name, value in messages[0]["headers"]]
+                body = b"".join(message.get("body", b"") for message in messages[1:])
+                transport = send.__self__.transport  # type: ignore[attr-defined] # see the mock
+                transport.write(b"\r\n".join([*lines, b"", body + self.tail]))
+                transport.close()
+                return
             headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
             body = b"".join(message.get("body", b"") for message in messages[1:])
             reply = Reply(scope, state, messages[0]["status"], headers, json.loads(body) if body else None)
-            self.answer(reply)
+            if self.answer is not None:
+                self.answer(reply)
             raw = json.dumps(reply.body).encode() if reply.raw is None else reply.raw
             if reply.status in {204, 304}:
                 raw = b""
@@ -250,6 +261,8 @@ def _envelope(status: int, **changes: Any) -> dict[str, Any]:
 
 
 # The form of every answer.
+
+MUTANTS["bytes behind the body"] = Mutant("bytes behind the body", ("framing",), tail=b"\n")
 
 
 @answering("text/plain", "content-type", status=None)
@@ -429,6 +442,13 @@ def _(scope: Scope, state: MockState) -> Scope | None:
 
 
 # Who may, and where.
+
+
+@asking("only Accept: application/json", "style")
+def _(scope: Scope, _: MockState) -> Scope | None:
+    if dict(scope["headers"]).get(b"accept") != b"application/json":
+        return {**scope, "raw_path": b"/v1/none"}
+    return None
 
 
 @asking("half of each body", "answers")

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 from typing import Literal
+from urllib.parse import quote
 
 import attrs
 
 from .exchange import Exchange
 from .target import Target
+
+
+def key_forms(key: str) -> list[str]:
+    """Give the forms in which a key may show: itself, nearly itself, and thinly disguised."""
+    cut = [key[:-4], key[4:]] if len(key) >= 16 else []
+    forms = [key, key[:-1], key[1:], *cut, key[::-1], key.upper(), key.lower(), key.swapcase(), quote(key, safe="")]
+    forms.append(key.encode().hex())
+    for shift in range(3):  # base64 of a text that holds it, at each alignment
+        coded = base64.b64encode(b"\0" * shift + key.encode() + b"\0" * ((-shift - len(key)) % 3)).decode()
+        forms.append(coded[-(-8 * shift // 6) : 8 * (shift + len(key)) // 6])
+    return [form for form in dict.fromkeys(forms) if len(form) >= 8]
+
+
+def _spellings(text: str) -> list[str]:
+    quoted = json.dumps(text)[1:-1]
+    forms = [text, quoted, json.dumps(quoted)[1:-1], repr(text)[1:-1]]
+    return list(dict.fromkeys([*forms, *(html.escape(form) for form in forms)]))
+
 
 State = Literal["held", "broken", "not checked"]
 
@@ -71,8 +93,7 @@ class Report:
         self.generated = 0
         self.reached = 0
         self.seconds = 0.0
-        key = target.key
-        self._secrets = [text for text in (key, key[:-1], key[1:], key.swapcase()) if len(text) >= 4]
+        self._secrets = [form for text in key_forms(target.key) for form in _spellings(text)]
 
     def check(self, name: str, ok: bool, exchange: Exchange | None, expected: str, got: object) -> bool:
         """Note that a clause was checked.

@@ -27,10 +27,12 @@ def run(target: Target, seed: int) -> tuple[Report, list[Exchange]]:
     started = time.monotonic()
     try:
         with Wire(target.base_url) as wire:
-            Behaviour(session, report, wire).run()
-        generated.run(session, report)
-    except Exhausted:
-        report.skip("every-status-seen", f"max_requests, {target.max_requests}, was reached before the end")
+            behaviour = Behaviour(session, report, wire)
+            behaviour.run()
+        generated.run(session, report, behaviour.tasks)
+    except Exhausted as reason:
+        for name in report.findings:
+            report.skip(name, str(reason))
     else:
         _sum_up(report)
     for name, finding in report.findings.items():

@@ -9,13 +9,14 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 
+from mixpeek_batches import ConfigurationError
+from mixpeek_batches._settings import checked_base_url, checked_identifier, checked_namespace, is_loopback
 from mixpeek_batches.mock import MockState
 
 from .exchange import KEY_VARIABLE, Answer, Exchange, Request, Wire, segment
@@ -24,6 +25,8 @@ MARK = "contract-test-"
 """What every identifier that the tests make up begins with or ends in."""
 
 _PORTS = {"http": 80, "https": 443}
+_SILENCES = 3
+_PATIENCE_WITH_429 = 180.0  # seconds in all
 _LONGEST_WAIT = 60.0  # seconds that a 429 may ask for
 _SETTINGS = (
     "base_url",
@@ -55,7 +58,10 @@ class Place:
         bucket, slash, batch = text.partition("/") if isinstance(text, str) else ("", "", "")
         if not (bucket and slash and batch):
             raise ConfigError(f"{text!r} is not of the form bucket/batch.")
-        return cls(bucket, batch)
+        try:
+            return cls(checked_identifier(bucket, "the bucket"), checked_identifier(batch, "the batch"))
+        except ConfigurationError as error:
+            raise ConfigError(f"{text!r} cannot be used: {error}") from None
 
     def __str__(self) -> str:
         return f"{self.bucket}/{self.batch}"
@@ -80,6 +86,7 @@ class Target:
         forbidden_namespace: One that exists and that the key may not use.
         cancelable: Batches that will be cancelled.
         finished: Batches in a terminal status other than CANCELED, which must stay as they are.
+        local: Whether it is on this machine, so that identifiers without a mark can do no harm there.
         max_requests: How many requests may be sent in all.
         requests_per_second: How fast; 0 for as fast as it goes.
         door: The state behind the server, where it is a mock that we started.
@@ -94,7 +101,8 @@ class Target:
     forbidden_namespace: str | None = None
     cancelable: tuple[Place, ...] = ()
     finished: tuple[Place, ...] = ()
-    max_requests: int = 400
+    local: bool = True
+    max_requests: int = 1000
     requests_per_second: float = 0.0
     door: MockState | None = attrs.field(default=None, repr=False)
 
@@ -123,7 +131,20 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Target:
     both = set(places["cancelable"]) & set(places["finished"])
     if both:
         raise ConfigError(f"{both.pop()} is under both cancelable and finished in {path}.")
-    host = _checked_host(settings["base_url"])
+    try:
+        url = checked_base_url(settings["base_url"], allow_http=False)
+        for name in ("namespace", "namespace_id", "other_namespace", "forbidden_namespace"):
+            checked_namespace(settings.get(name), name)
+    except ConfigurationError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not settings["base_url"].isascii():
+        raise ConfigError(f"base_url in {path} must be in ASCII.")
+    named = [settings[name] for name in _SETTINGS[1:5] if name in settings]
+    if len(set(named)) < len(named):
+        raise ConfigError(f"Two of the namespaces in {path} are the same.")
+    if "namespace_id" in settings and "namespace" not in settings:
+        raise ConfigError(f"namespace_id in {path} goes with namespace.")
+    local = is_loopback(url)
     target = Target(
         name=settings["base_url"],
         base_url=settings["base_url"].rstrip("/"),
@@ -134,10 +155,11 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Target:
         forbidden_namespace=settings.get("forbidden_namespace"),
         cancelable=places["cancelable"],
         finished=places["finished"],
-        max_requests=_number(settings.get("max_requests", 400), "max_requests", path, least=1),
+        local=local,
+        max_requests=_number(settings.get("max_requests", 1000), "max_requests", path, int, least=1),
         # Gentle with somebody else's server; one on this machine is ours.
         requests_per_second=_number(
-            settings.get("requests_per_second", 0 if _is_loopback(host) else 5), "requests_per_second", path, least=0
+            settings.get("requests_per_second", 0 if local else 5), "requests_per_second", path, int | float, least=0
         ),
     )
     _knock(target.base_url)
@@ -157,42 +179,25 @@ def _places(texts: object, name: str, path: Path) -> tuple[Place, ...]:
     return tuple(dict.fromkeys(Place.read(text) for text in texts))
 
 
-def _number(value: Any, name: str, path: Path, *, least: int) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+def _number(value: Any, name: str, path: Path, kind: Any, *, least: int) -> Any:
+    if isinstance(value, bool) or not isinstance(value, kind) or not (value == least or least < value < 10**9):
         raise ConfigError(f"{name} in {path} must be a number from {least} up.")
+    if isinstance(value, float) and 0 < value < 0.01:
+        raise ConfigError(f"{name} in {path} is too slow to get anywhere.")
     return value
-
-
-def _checked_host(base_url: str) -> str:
-    try:
-        parts = urlsplit(base_url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError(f"base_url is not a URL: {error}.") from None
-    if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment or parts.username:
-        raise ConfigError(f"base_url must be like https://api.mixpeek.com, not {base_url!r}.")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ConfigError(f"base_url {base_url!r} would send the key unencrypted: use https.")
-    return host
 
 
 def _knock(base_url: str) -> None:
     parts = urlsplit(base_url)
     try:
         socket.create_connection((parts.hostname, parts.port or _PORTS[parts.scheme]), timeout=5).close()
-    except OSError as error:
-        raise ConfigError(f"No server answers at {base_url}: {error.strerror or error}.") from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"No server answers at {base_url}: {reason}.") from None
 
 
 class Exhausted(Exception):
-    """The number of requests that may be sent is reached."""
+    """No more requests may, or need, be sent; says why."""
 
 
 class Session:
@@ -204,8 +209,10 @@ class Session:
         self.exchanges: list[Exchange] = []
         self._observe = observe
         self._lock = threading.Lock()
+        self.exhausted: str | None = None
         self._next = 0.0
-        self._sent = 0
+        self._sent = self._silences = 0
+        self._waited = 0.0
 
     def made_up(self) -> str:
         """Make up an identifier that is nobody's."""
@@ -219,7 +226,11 @@ class Session:
         """
         with self._lock:
             if self._sent >= self.target.max_requests:
-                raise Exhausted
+                self.exhausted = f"more than max_requests, which is {self.target.max_requests}"
+            if self._silences >= _SILENCES:
+                self.exhausted = f"a server that answers: {_SILENCES} requests in a row got nothing in time"
+            if self.exhausted is not None:
+                raise Exhausted(self.exhausted)
             self._sent += 1
             rate = self.target.requests_per_second
             if rate:
@@ -232,6 +243,7 @@ class Session:
         """Take an exchange into the record."""
         with self._lock:
             self.exchanges.append(exchange)
+            self._silences = self._silences + 1 if exchange.answer.timed_out else 0
             self._observe(exchange)
 
     def send(
@@ -244,7 +256,8 @@ class Session:
         authorization: tuple[bytes | None, str] | None = None,
         namespace: str | bytes | None = "",
         more: Sequence[tuple[str, bytes]] = (),
-        extreme: bool = False,
+        extreme: str = "",
+        accept: bytes | None = b"application/json",
     ) -> Exchange:
         """Send a request and note what came back. A 429 is waited out.
 
@@ -257,9 +270,10 @@ class Session:
             namespace: The X-Namespace header; "" for the target's own, None for no header.
             more: More headers.
             extreme: See Request.
+            accept: The Accept header; None for none.
         """
         value, spelled = authorization or (b"Bearer " + self.target.key.encode(), f"Bearer ${KEY_VARIABLE}")
-        headers = [("Accept", b"application/json"), *more]
+        headers = [*([] if accept is None else [("Accept", accept)]), *more]
         if value is not None:
             headers.append(("Authorization", value))
         if namespace == "":
@@ -278,9 +292,11 @@ class Session:
             self.acquire()
             exchange = Exchange(request, wire.send(request))
             self.note(exchange)
-            if exchange.answer.status != 429 or self.target.door is not None:
+            if exchange.answer.status != 429 or self.target.door is not None or self._waited > _PATIENCE_WITH_429:
                 break
-            time.sleep(_wait(exchange.answer))
+            wait = _wait(exchange.answer)
+            self._waited += wait
+            time.sleep(wait)
         return exchange
 
 

@@ -94,6 +94,7 @@ def test_max_requests_is_kept(tmp_path: Path) -> None:
     assert report.requests <= 50
     assert report.findings["cancel"].state == "not checked"
     assert report.findings["every-status-seen"].state == "not checked"
+    assert report.findings["cancel"].why_not == "more than max_requests, which is 50"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,16 @@ def test_max_requests_is_kept(tmp_path: Path) -> None:
         ("base_url = 5", KEY, "base_url in"),
         ('base_url = "nonsense"', KEY, "must be like"),
         ('base_url = "http://example.com"', KEY, "unencrypted"),
-        ('base_url = "https://h:99999"', KEY, "is not a URL"),
+        ('base_url = "https://h:99999"', KEY, "must be like"),
+        ('base_url = "https://u:secret@h"', KEY, "user name or password"),
+        ('base_url = "http://127.0.0.1:9/ü"', KEY, "ASCII"),
+        ('base_url = "https://ü..x"', KEY, "No server answers"),
+        ('base_url = "http://127.0.0.1:9"\ncancelable = ["../b"]', KEY, "another endpoint"),
+        ('base_url = "http://127.0.0.1:9"\nnamespace = "a\\nb"', KEY, "control character"),
+        ('base_url = "http://127.0.0.1:9"\nnamespace = "a"\nother_namespace = "a"', KEY, "are the same"),
+        ('base_url = "http://127.0.0.1:9"\nnamespace_id = "a"', KEY, "goes with namespace"),
+        ('base_url = "http://127.0.0.1:9"\nmax_requests = inf', KEY, "max_requests"),
+        ('base_url = "http://127.0.0.1:9"\nrequests_per_second = 1e-300', KEY, "too slow"),
         ('base_url = "http://127.0.0.1:9"\nnope = 1', KEY, "unknown setting 'nope'"),
         ('base_url = "http://127.0.0.1:9"\ncancelable = "a/b"', KEY, "must be a list"),
         ('base_url = "http://127.0.0.1:9"\ncancelable = ["ab"]', KEY, "bucket/batch"),
