@@ -7,7 +7,7 @@ PIP    := pip==26.3
 SOURCES := openapi.yaml pyproject.toml README.md LICENSE $(shell find src generated -name '*.py' -o -name py.typed)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test generate check contract contract-real mutants mock build clean
+.PHONY: help demo test generate check contract contract-real mutants mock drift bench build release clean
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
@@ -25,13 +25,17 @@ test: $(VENV)/.ready $(DEMO)/.ready ## Run every test
 generate: $(VENV)/.ready ## Write generated/ from openapi.yaml
 	@$(BIN)/python scripts/generate.py
 
-check: $(VENV)/.ready ## Check what is generated, formatting, lint and types
+check: $(VENV)/.ready ## Check what is generated, formatting, lint, types, workflows and the version's step
 	$(BIN)/python scripts/generate.py --check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy --strict generated/mixpeek_batches_api
 	$(BIN)/pyright --warnings --pythonpath $(BIN)/python
+	$(BIN)/zizmor --quiet --offline --no-progress --pedantic .github
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/python -m scripts.gate
 
 contract: $(VENV)/.ready ## Check the mock against the contract, clause by clause
 	@$(BIN)/python -m pytest contract_tests/test_contract.py --quiet --no-header -r f --contract-target mock
@@ -46,8 +50,18 @@ mutants: $(VENV)/.ready ## Prove that the contract tests notice breaches
 mock: $(DEMO)/.ready ## Run the mock on a free port until Ctrl-C
 	@$(DEMO)/bin/mixpeek-batches mock
 
-build: $(VENV)/.ready ## Build the wheel and the sdist into dist/
-	@rm -rf dist && $(BIN)/python -m build --outdir dist .
+drift: $(VENV)/.ready ## Compare with the vendor's document: UPSTREAM=file-or-url FORMAT=json|markdown
+	@$(BIN)/python -m scripts.drift $(if $(UPSTREAM),"$(UPSTREAM)") $(if $(FORMAT),"--$(FORMAT)")
+
+bench: $(VENV)/.ready ## Measure side by side with what else there is: ONLY=row QUICK=1
+	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only "$(ONLY)") $(if $(QUICK),--quick)
+
+build: $(VENV)/.ready ## Build wheel and sdist into dist/, and use them in clean environments
+	@$(BIN)/python -m scripts.build
+	@$(BIN)/python -m scripts.verify
+
+release: $(VENV)/.ready ## Check, build, commit and tag a release: VERSION=x.y.z; nothing is uploaded
+	@$(BIN)/python -m scripts.release "$(VERSION)"
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build dist site contract-report .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -56,14 +70,14 @@ clean: ## Remove what the other targets made
 # The development environment: this checkout, editable, with every tool at its pinned version.
 $(VENV)/.ready: pyproject.toml constraints.txt openapi.yaml
 	@echo "Setting up $(VENV) ..." && $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(PIP)'
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cli,mock]' --group dev
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check '$(PIP)'
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[aiohttp,cli,mock]' --group dev
 	@touch $@
 
 # What users get: the wheel, installed with its extras and without any tool of ours.
 $(DEMO)/.ready: $(SOURCES) constraints.txt
 	@echo "Setting up $(DEMO) ..." && $(PYTHON) -m venv --clear $(DEMO)
-	@$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check '$(PIP)'
-	@$(DEMO)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(DEMO)/wheel .
-	@$(DEMO)/bin/python -m pip install --quiet --constraint constraints.txt "$$(ls $(DEMO)/wheel/*.whl)[cli,mock]"
+	@$(DEMO)/bin/python -m pip install -qq --disable-pip-version-check '$(PIP)'
+	@$(DEMO)/bin/python -m pip wheel -qq --no-deps --wheel-dir $(DEMO)/wheel .
+	@$(DEMO)/bin/python -m pip install -qq --constraint constraints.txt "$$(ls $(DEMO)/wheel/*.whl)[cli,mock]"
 	@touch $@

@@ -1,0 +1,264 @@
+"""Tell how the vendor's OpenAPI document has moved away from openapi.yaml, and what that means to our users.
+
+Usage: python -m scripts.drift [UPSTREAM] [--json | --markdown] [--spec FILE]
+
+UPSTREAM is a file or a URL; without it, the setting `upstream` under `[tool.drift]` in pyproject.toml. Exit 0: no
+difference; 1: differences; 2: they could not be compared, with the reason in one sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from scripts.compare import CompareError, Difference, compare, parse, shown, version
+
+ROOT = Path(__file__).resolve().parent.parent
+Meaning = Literal["breaks the client", "breaks the contract", "new", "gone"]
+
+MEANINGS: dict[Meaning, str] = {
+    "breaks the client": "calls of the published client fail, or lose what was sent",
+    "breaks the contract": "an answer that they now allow fails a clause of the contract tests",
+    "new": "they offer what the contract does not",
+    "gone": "the contract has what they no longer offer",
+}
+# All that the client needs of a task; whatever else is in it may be missing or of another type.
+_NEEDED = {"body", "task_id", "task_type", "status"}
+_DEMANDED = {"status": ("CANCELED", "task-canceled"), "task_type": ("api_buckets_batches_process", "task-type")}
+_HEADERS = {"header WWW-Authenticate": "www-authenticate", "header Retry-After": "retry-after"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A difference, where it is found, and what it means.
+
+    Attributes:
+        difference: The difference, in the first of the places.
+        codes: The status codes of the responses that share it.
+        meaning: What it means to our users.
+        clause: The clause of the contract tests that no longer holds, if there is one.
+    """
+
+    difference: Difference
+    codes: tuple[str, ...]
+    meaning: Meaning
+    clause: str | None
+
+    @property
+    def place(self) -> str:
+        """Where, without the operation."""
+        return " ".join(part for part in (", ".join(self.codes), self.difference.place) if part) or "the operation"
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """Theirs and ours, in words."""
+        difference = self.difference
+        theirs, ours = shown(difference.theirs), shown(difference.ours)
+        if difference.aspect == "value":
+            theirs, ours = (
+                f"{len(side)} {difference.kind}: {text}" if side else "-"
+                for side, text in ((difference.theirs, theirs), (difference.ours, ours))
+            )
+        elif difference.aspect == "status code":
+            theirs, ours = ("documented" if side != "-" else side for side in (theirs, ours))
+        elif difference.aspect not in {"null", "type", "property", "values", "required", "operation", "header"}:
+            theirs, ours = (f"{difference.aspect}: {text}" if text != "-" else text for text in (theirs, ours))
+        return theirs, ours
+
+
+def judge(difference: Difference) -> tuple[Meaning, str | None]:
+    """Say what a difference means to our users, and which clause of the contract it breaks, if it breaks one."""
+    return _judge_request(difference) if difference.side == "request" else _judge_response(difference)
+
+
+def _judge_request(difference: Difference) -> tuple[Meaning, str | None]:
+    aspect, kind, place = difference.aspect, difference.kind, difference.place
+    if aspect in {"operation", "authentication"}:
+        return "breaks the client", "cancel"
+    if aspect == "deprecated":
+        return ("gone", None) if difference.theirs else ("new", None)
+    if place == "header X-Namespace" and (aspect, kind) == ("required", "narrowed"):
+        return "breaks the client", "default-namespace"
+    if aspect == "parameter" and kind == "added":
+        return ("breaks the client", "cancel") if "required" in difference.theirs else ("new", None)
+    if aspect == "parameter":
+        return ("breaks the contract", "unknown-namespace") if place == "header X-Namespace" else ("gone", None)
+    if kind in {"narrowed", "changed", "removed"}:
+        return "breaks the contract", "generated-positive-data-acceptance"
+    return "new", None
+
+
+def _judge_response(difference: Difference) -> tuple[Meaning, str | None]:
+    aspect, kind, place, code = difference.aspect, difference.kind, difference.place, difference.code
+    good = code.startswith("2")
+    if aspect == "status code":
+        if kind == "removed":
+            return "gone", None
+        return ("breaks the client" if good else "breaks the contract"), "documented-status"
+    if aspect == "media type":
+        return "breaks the contract", "content-type"
+    if place.startswith("header "):
+        if kind in {"added", "removed", "narrowed"}:
+            return ("new" if kind == "added" else "gone"), None
+        return "breaks the contract", _HEADERS.get(place, "generated-response-headers-conformance")
+    clause = "task-schema" if good else "error-envelope"
+    if (aspect, kind) == ("property", "added"):
+        return "new", None
+    if good and place == "error_message" and (aspect, kind) == ("property", "removed"):
+        return "breaks the contract", "error-message-due"
+    if (aspect, kind) == ("value", "removed"):
+        value, broken = _DEMANDED.get(place, (None, None))
+        return ("breaks the contract", broken) if good and value in difference.ours else ("gone", None)
+    if kind == "narrowed" or ((aspect, kind) == ("property", "removed") and "required" not in difference.ours):
+        return "gone", None
+    if good and place in _NEEDED and aspect in {"null", "type", "property", "required"}:
+        return "breaks the client", clause
+    return "breaks the contract", clause
+
+
+def findings(ours: dict[str, Any], theirs: dict[str, Any]) -> list[Finding]:
+    """Compare two documents, and judge what differs: the worst first, and what several responses share only once."""
+    groups: dict[tuple[Any, ...], list[Difference]] = {}
+    for difference in compare(ours, theirs):
+        sides = json.dumps([difference.ours, difference.theirs] if difference.aspect != "status code" else "")
+        key = (difference.operation, difference.place, difference.aspect, difference.kind, sides, judge(difference))
+        groups.setdefault(key, []).append(difference)
+    found = [
+        Finding(group[0], tuple(difference.code for difference in group if difference.code), *judge(group[0]))
+        for group in groups.values()
+    ]
+    return sorted(found, key=lambda finding: list(MEANINGS).index(finding.meaning))
+
+
+def read(source: str) -> dict[str, Any]:
+    """Read an OpenAPI document from a file or a URL.
+
+    Raises:
+        CompareError: It cannot be read, or is none.
+    """
+    try:
+        if source.startswith(("http://", "https://")):
+            answer = httpx.get(source, timeout=60, follow_redirects=True)
+            if answer.status_code != 200:
+                raise CompareError(f"{source} answered {answer.status_code}.")
+            text = answer.text
+        else:
+            text = Path(source).read_text(encoding="utf-8")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise CompareError(f"{source} cannot be reached: {error}.") from None
+    except OSError as error:
+        raise CompareError(f"{source} cannot be read: {error.strerror or error}.") from None
+    except ValueError:
+        raise CompareError(f"{source} is no text in UTF-8.") from None
+    return parse(text, source)
+
+
+def summary(found: list[Finding], theirs: str, ours: str) -> str:
+    """Say in one sentence how much differs."""
+    counts = Counter(finding.meaning for finding in found)
+    parts = ", ".join(f"{counts[meaning]} {meaning}" for meaning in MEANINGS if counts[meaning])
+    return (
+        f"Upstream {theirs} against our {ours}: {f'{len(found)} differences: {parts}' if found else 'no difference'}."
+    )
+
+
+def as_json(found: list[Finding], upstream: str, theirs: str, ours: str) -> str:
+    """Write what was found for machines."""
+    rows = [
+        {
+            "operation": finding.difference.operation,
+            "place": finding.place,
+            "codes": list(finding.codes),
+            "aspect": finding.difference.aspect,
+            "kind": finding.difference.kind,
+            "theirs": finding.difference.theirs,
+            "ours": finding.difference.ours,
+            "meaning": finding.meaning,
+            "clause": finding.clause,
+        }
+        for finding in found
+    ]
+    head = {"upstream": upstream, "version": theirs, "contract_version": ours}
+    return json.dumps({**head, "differences": rows}, indent=2, ensure_ascii=False, default=str)
+
+
+def as_markdown(found: list[Finding], theirs: str, ours: str) -> str:
+    """Write what was found for an issue."""
+    lines = [summary(found, _cell(theirs), ours), ""]
+    for operation in dict.fromkeys(finding.difference.operation for finding in found):
+        lines += [f"`{operation}`", "", "| place | theirs | ours | meaning | clause |", "|---|---|---|---|---|"]
+        for finding in found:
+            if finding.difference.operation == operation:
+                cells = (finding.place, *finding.sides, finding.meaning, finding.clause or "-")
+                lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        lines.append("")
+    used = {finding.meaning for finding in found}
+    lines += [f"- **{meaning}**: {text}" for meaning, text in MEANINGS.items() if meaning in used]
+    return "\n".join(lines).rstrip()
+
+
+def _cell(text: str) -> str:
+    """Write what a stranger's document says so that Markdown takes it as text."""
+    text = " ".join(text.split())
+    return "".join(f"\\{character}" if character in "\\`*_[]<>|#@~&" else character for character in text)
+
+
+def print_table(found: list[Finding], theirs: str, ours: str) -> None:
+    """Write what was found for a terminal."""
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
+    for operation in dict.fromkeys(finding.difference.operation for finding in found):
+        console.print(operation)
+        table = Table(show_lines=True)
+        for name in ("place", "theirs", "ours", "meaning", "clause"):
+            table.add_column(name, overflow="fold")
+        for finding in found:
+            if finding.difference.operation == operation:
+                cells = (finding.place, *finding.sides, finding.meaning, finding.clause or "-")
+                table.add_row(*(_printable(cell) for cell in cells))
+        console.print(table)
+    console.print(summary(found, theirs, ours))
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def main() -> int:
+    """Run the command."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        default = tomllib.load(file)["tool"]["drift"]["upstream"]
+    parser = argparse.ArgumentParser(description="Tell how the vendor's OpenAPI document differs from openapi.yaml.")
+    parser.add_argument("upstream", nargs="?", default=default, help=f"a file or a URL (default: {default})")
+    parser.add_argument("--spec", default=str(ROOT / "openapi.yaml"), help="our document")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="write JSON")
+    output.add_argument("--markdown", action="store_true", help="write Markdown, for an issue")
+    options = parser.parse_args()
+    try:
+        ours, theirs = read(options.spec), read(options.upstream)
+        found = findings(ours, theirs)
+    except CompareError as error:
+        print(error, file=sys.stderr)
+        return 2
+    names = version(theirs), version(ours)
+    if options.json:
+        print(as_json(found, options.upstream, *names))
+    elif options.markdown:
+        print(as_markdown(found, *names))
+    else:
+        print_table(found, *names)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""scripts/release.py: a release is one commit and one tag, and a refusal leaves everything as it was."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.gate import RELEASED_API, RELEASED_SPEC, gate
+from scripts.release import RefusedError, release
+
+ROOT = Path(__file__).parent.parent
+NEEDED = ("CHANGELOG.md", "generated", "openapi.yaml", "scripts", "src")
+NOTHING = ((sys.executable, "-c", ""),)
+FAILS = ((sys.executable, "-c", "raise SystemExit(3)"),)
+
+
+def git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, cwd=root, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _git_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No setting, hook or name of whoever runs this."""
+    config = tmp_path_factory.mktemp("git") / "config"
+    config.write_text("[user]\nname = Test\nemail = test@example.com\n[init]\ndefaultBranch = main\n")
+    os.environ.update(GIT_CONFIG_GLOBAL=str(config), GIT_CONFIG_NOSYSTEM="1")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A clean clone of what a release needs, with an entry for 0.1.0 in the changelog."""
+    origin, root = tmp_path / "origin", tmp_path / "clone"
+    origin.mkdir()
+    for name in NEEDED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, origin / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, origin / name)
+    spec = (origin / "openapi.yaml").read_text()
+    (origin / "openapi.yaml").write_text(re.sub(r"(?m)^  version: .*$", "  version: 0.1.0", spec, count=1))
+    (origin / "CHANGELOG.md").write_text("# Changelog\n\n## 0.1.0 (unreleased)\n\n### Added\n\n- All of it.\n")
+    git(origin, "init", "--quiet")
+    git(origin, "add", ".")
+    git(origin, "commit", "--quiet", "--message", "First")
+    git(tmp_path, "clone", "--quiet", str(origin), str(root))
+    return root
+
+
+def commit(root: Path, name: str, text: str) -> None:
+    (root / name).write_text(text)
+    git(root, "commit", "--quiet", "--all", "--message", f"Change {name}")
+
+
+def state(root: Path) -> tuple[str, str, str]:
+    return git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain", "--ignored"), git(root, "tag", "--list")
+
+
+def replace(root: Path, name: str, old: str, new: str) -> None:
+    text = (root / name).read_text()
+    assert old in text
+    commit(root, name, text.replace(old, new, 1))
+
+
+def test_two_releases(checkout: Path) -> None:
+    before = git(checkout, "rev-parse", "HEAD")
+    assert release(checkout, "0.1.0", NOTHING) == "v0.1.0"
+    assert git(checkout, "rev-parse", "HEAD~1") == before
+    assert git(checkout, "rev-parse", "v0.1.0^{commit}") == git(checkout, "rev-parse", "HEAD")
+    assert git(checkout, "status", "--porcelain") == ""
+    assert (checkout / RELEASED_SPEC).read_text() == (checkout / "openapi.yaml").read_text()
+    assert (checkout / RELEASED_API).exists()
+    assert re.search(r"(?m)^## 0\.1\.0 \(\d{4}-\d\d-\d\d\)$", (checkout / "CHANGELOG.md").read_text())
+    assert gate(checkout)[0]
+
+    # An addition: the gate refuses a patch, and takes a minor step.
+    replace(checkout, "openapi.yaml", "        - DRAFT\n", "        - DRAFT\n        - PAUSED\n")
+    replace(checkout, "CHANGELOG.md", "## 0.1.0", "## Unreleased\n\n- `PAUSED`.\n\n## 0.1.0")
+    before_refusal = state(checkout)
+    with pytest.raises(RefusedError, match=r"a minor step is needed:\n.*PAUSED"):
+        release(checkout, "0.1.1", NOTHING)
+    assert state(checkout) == before_refusal
+    assert release(checkout, "0.2.0", NOTHING) == "v0.2.0"
+    assert "  version: 0.2.0\n" in (checkout / "openapi.yaml").read_text()
+    assert '__version__ = "0.2.0"' in (checkout / "generated/mixpeek_batches_api/__init__.py").read_text()
+    assert 'PAUSED = "PAUSED"' in (checkout / "generated/mixpeek_batches_api/models/task_status.py").read_text()
+    assert "## 0.2.0 (20" in (checkout / "CHANGELOG.md").read_text()
+    assert git(checkout, "tag", "--list").split() == ["v0.1.0", "v0.2.0"]
+
+
+def _untracked(root: Path) -> None:
+    (root / "new.txt").touch()
+
+
+def _changed(root: Path) -> None:
+    (root / "CHANGELOG.md").write_text("")
+
+
+def _branch(root: Path) -> None:
+    git(root, "switch", "--quiet", "--create", "other")
+
+
+def _detached(root: Path) -> None:
+    git(root, "switch", "--quiet", "--detach")
+
+
+def _behind(root: Path) -> None:
+    replace(root.parent / "origin", "CHANGELOG.md", "All", "Nearly all")
+    git(root, "fetch", "--quiet")
+
+
+def _tag(root: Path) -> None:
+    git(root, "tag", "v0.1.0")
+
+
+def _later_tag(root: Path) -> None:
+    git(root, "tag", "v0.10.0")
+
+
+def _later_spec(root: Path) -> None:
+    replace(root, "openapi.yaml", "version: 0.1.0", "version: 0.3.0")
+
+
+def _no_entry(root: Path) -> None:
+    replace(root, "CHANGELOG.md", "(unreleased)", "(2020-01-01)")
+
+
+def _other_entry(root: Path) -> None:
+    replace(root, "CHANGELOG.md", "## 0.1.0", "## 0.7.0")
+
+
+def _empty_entry(root: Path) -> None:
+    replace(root, "CHANGELOG.md", "- All of it.\n", "")
+
+
+def _bad_spec(root: Path) -> None:
+    replace(root, "openapi.yaml", "        - DRAFT\n", "        - DRAFT\n        - { a: 1 }\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "version", "reason"),
+    [
+        (None, "1.0", "'1.0' is no version of the form x.y.z."),
+        (None, "", "'' is no version"),
+        (None, "0.1.0; rm", "is no version"),
+        (_untracked, "0.1.0", "The tree has changes"),
+        (_changed, "0.1.0", "The tree has changes"),
+        (_branch, "0.1.0", "Releases are made on main, and this is other."),
+        (_detached, "0.1.0", "Releases are made on main, and this is no branch."),
+        (_behind, "0.1.0", "main lacks commits that origin/main has: pull first."),
+        (_tag, "0.1.0", "The tag v0.1.0 exists."),
+        (_later_tag, "0.9.0", "0.9.0 is not larger than the last release, 0.10.0."),
+        (_later_spec, "0.1.0", "openapi.yaml is at 0.3.0 already, which is larger than 0.1.0."),
+        (_no_entry, "0.1.0", "CHANGELOG.md has no entry for 0.1.0"),
+        (_other_entry, "0.1.0", "The newest entry of CHANGELOG.md is for 0.7.0, not for 0.1.0."),
+        (_empty_entry, "0.1.0", "The entry of CHANGELOG.md for 0.1.0 is empty"),
+        (_bad_spec, "0.1.0", "scripts/generate.py` failed, so nothing is released."),
+    ],
+)
+def test_refusals(checkout: Path, spoil: object, version: str, reason: str) -> None:
+    if callable(spoil):
+        spoil(checkout)
+    before = state(checkout)
+    with pytest.raises(RefusedError) as caught:
+        release(checkout, version, NOTHING)
+    assert reason in str(caught.value)
+    assert state(checkout) == before
+
+
+@pytest.fixture
+def as_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the slow step where it makes no difference."""
+    monkeypatch.setattr("scripts.release.GENERATE", NOTHING[0])
+
+
+@pytest.mark.usefixtures("as_generated")
+def test_a_check_that_fails(checkout: Path) -> None:
+    before = state(checkout)
+    with pytest.raises(RefusedError, match="so nothing is released"):
+        release(checkout, "0.1.0", FAILS)
+    assert state(checkout) == before
+
+
+@pytest.mark.usefixtures("as_generated")
+def test_an_interrupt(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = state(checkout)
+    monkeypatch.setattr("scripts.release.listed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        release(checkout, "0.1.0", NOTHING)
+    assert state(checkout) == before
+
+
+@pytest.mark.usefixtures("as_generated")
+def test_a_hook_that_refuses_the_commit_or_the_tag(checkout: Path) -> None:
+    before = state(checkout)
+    hook = checkout / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(RefusedError, match="`git commit` failed"):
+        release(checkout, "0.1.0", NOTHING)
+    assert state(checkout) == before
+    hook.unlink()
+    git(checkout, "config", "tag.gpgSign", "true")
+    git(checkout, "config", "gpg.program", "false")
+    with pytest.raises(RefusedError, match="`git tag` failed"):
+        release(checkout, "0.1.0", NOTHING)
+    assert state(checkout) == before
+
+
+def test_the_command_refuses_in_one_sentence(checkout: Path) -> None:
+    command = [sys.executable, "-m", "scripts.release", "0.1"]
+    done = subprocess.run(command, check=False, cwd=checkout, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "'0.1' is no version of the form x.y.z.\n")
