@@ -47,7 +47,7 @@ def terminal(report: Report, differences: list[Difference] | None, console: Cons
     console.print(table)
     for finding in report.having("broken"):
         console.print(Text(f"\nbroken: {finding.clause.name} ({finding.clause.provenance})", "bold red"))
-        console.print(Text(_explained(finding)), soft_wrap=True)
+        console.print(Text(f"{finding.clause.sentence}\n{explained(finding)}"), soft_wrap=True)
     skipped = report.having("not checked")
     if skipped:
         console.print(Text("\nnot checked, and what it would need:", "yellow"))
@@ -66,15 +66,13 @@ def terminal(report: Report, differences: list[Difference] | None, console: Cons
     console.print(Text(", ".join(f"{count} {state}" for state, count in counts(report).items())))
 
 
-def _explained(finding: Finding) -> str:
+def explained(finding: Finding) -> str:
+    """Say how a clause was seen broken, and by which request."""
     breach = finding.breach
     if breach is None:
         return ""
-    lines = [f"  {finding.clause.sentence}", f"  expected {breach.expected}", f"  got      {breach.got}"]
-    if breach.curl:
-        lines.append(f"  {breach.curl}")
-    lines.append(f"  {finding.broken} of {finding.checks} checks")
-    return "\n".join(lines)
+    lines = [f"expected {breach.expected}", f"got      {breach.got}", f"in {finding.broken} of {finding.checks} checks"]
+    return "\n".join([*lines, breach.curl] if breach.curl else lines)
 
 
 def as_json(report: Report, differences: list[Difference] | None) -> dict[str, Any]:
@@ -95,7 +93,7 @@ def as_json(report: Report, differences: list[Difference] | None) -> dict[str, A
                 "provenance": finding.clause.provenance,
                 "state": finding.state,
                 "checks": finding.checks,
-                "explanation": _explained(finding) or finding.why_not or "",
+                "explanation": explained(finding) or finding.why_not or "",
             }
             for finding in report.findings.values()
         ],
@@ -128,7 +126,7 @@ def junit(report: Report) -> bytes:
         )
         if finding.breach is not None:
             failure = ElementTree.SubElement(case, "failure", message=_xml(f"expected {finding.breach.expected}"))
-            failure.text = _xml(_explained(finding))
+            failure.text = _xml(explained(finding))
         elif finding.state == "not checked":
             ElementTree.SubElement(case, "skipped", message=_xml(f"needs {finding.why_not}"))
     whole = ElementTree.Element("testsuites")
@@ -171,6 +169,11 @@ td code { white-space: nowrap }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: .7rem .9rem;
   margin: .5rem 0; white-space: pre-wrap; overflow-wrap: anywhere }
 .note { color: var(--soft) }
+@media (max-width: 44rem) {
+  table, tbody, tr, td { display: block; width: auto } tr:has(th) { display: none }
+  tr { border-bottom: 1px solid var(--line); padding: .6rem 0 } td { border: 0; padding: .1rem 0; text-align: left }
+  td.number { text-align: left; color: var(--soft) } td.number::after { content: " checks" }
+}
 """
 
 
@@ -184,7 +187,7 @@ def page(report: Report, differences: list[Difference] | None) -> str:
     rows = []
     for finding in sorted(report.findings.values(), key=lambda f: ("broken", "not checked", "held").index(f.state)):
         clause = finding.clause
-        note = f"<pre>{e(_explained(finding))}</pre>" if finding.breach else ""
+        note = f"<pre>{e(explained(finding))}</pre>" if finding.breach else ""
         if finding.state == "not checked":
             note = f'<div class="note">needs {e(finding.why_not or "")}</div>'
         rows.append(

@@ -6,7 +6,7 @@ import pytest
 
 from .clauses import CLAUSES
 from .conftest import Result
-from .render import _explained
+from .render import explained
 
 
 @pytest.mark.parametrize("name", CLAUSES)
@@ -16,7 +16,7 @@ def test_clause(result: Result, name: str) -> None:
     if finding.state == "not checked":
         pytest.skip(f"{name} is not checked: needs {finding.why_not}")
     if finding.state == "broken":
-        pytest.fail(_explained(finding), pytrace=False)
+        pytest.fail(explained(finding), pytrace=False)
 
 
 def test_something_was_checked(result: Result) -> None:

@@ -28,6 +28,8 @@ def environment() -> Iterator[dict[str, str]]:
     with MockServer() as mock:
         mock.add_batch("bkt_products", "btch_123", namespace="netflix_prod", status="IN_PROGRESS")
         mock.add_batch("bkt_products", "btch_completed", status="COMPLETED")
+        for number in range(100):
+            mock.add_batch("bkt_products", f"btch_{number}")
         path = os.pathsep.join([str(BIN), os.environ["PATH"]])
         yield {**os.environ, "PATH": path, "MIXPEEK_BASE_URL": mock.url, "MIXPEEK_API_KEY": mock.api_key}
 
@@ -69,7 +71,7 @@ def test_tests_pass(code: str, environment: dict[str, str], tmp_path: Path) -> N
     assert "1 passed" in _run(command, environment, cwd=str(tmp_path))
 
 
-def test_shell_lines_run(environment: dict[str, str]) -> None:
+def test_shell_lines_run(environment: dict[str, str], tmp_path: Path) -> None:
     """Each command line runs as it stands; the one marked as background is there for those after it."""
     background = [code for language, mark, code in BLOCKS if language == "sh" and mark == " background"]
     servers = [subprocess.Popen(["bash", "-c", f"exec {code}"], env=environment) for code in background]
@@ -79,7 +81,7 @@ def test_shell_lines_run(environment: dict[str, str]) -> None:
             _wait_for(f"http://127.0.0.1:{port}/_mock/")
         for code in SHELL:
             if code not in background:
-                _run(["bash", "-euo", "pipefail", "-c", code], environment)
+                _run(["bash", "-euo", "pipefail", "-c", code], environment, cwd=str(tmp_path))
     finally:
         for server in servers:
             server.terminate()
