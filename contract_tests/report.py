@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+from collections.abc import Callable
 from typing import Literal
 from urllib.parse import quote
 
@@ -88,6 +89,7 @@ class Report:
         self.target = target
         self.seed = seed
         self.findings = {name: Finding(clause) for name, clause in clauses.items()}
+        self.on_broken: Callable[[str], None] = lambda _: None
         self.requests = 0
         self.statuses: dict[int, int] = {}
         self.generated = 0
@@ -110,6 +112,7 @@ class Report:
         if not ok:
             finding.broken += 1
             finding.after = finding.after or self.requests
+            self.on_broken(name)
             curl = exchange.request.curl(self.target.base_url) if exchange else ""
             breach = Breach(self.clean(expected), self.clean(str(got))[:500], self.clean(curl), len(curl))
             if finding.breach is None or breach.size < finding.breach.size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from mixpeek_batches.mock import MockServer
 
@@ -16,14 +17,25 @@ from .target import Exhausted, Place, Session, Target
 MOCK_KEY = "sk_contract_Aa0Bb1Cc2Dd3"
 
 
-def run(target: Target, seed: int) -> tuple[Report, list[Exchange]]:
+def run(target: Target, seed: int, *, until: Collection[str] = ()) -> tuple[Report, list[Exchange]]:
     """Check every clause that a target allows to be checked.
+
+    Args:
+        target: What to check.
+        seed: Makes the same run again.
+        until: Clauses to stop at, once one of them is broken.
 
     Returns:
         What was found, and every exchange in the order in which it happened.
     """
     report = Report(target, seed, CLAUSES)
     session = Session(target, lambda exchange: observe(report, exchange), seed)
+
+    def stop(name: str) -> None:
+        if name in until:
+            session.exhausted = f"{name} to hold"
+
+    report.on_broken = stop
     started = time.monotonic()
     try:
         with Wire(target.base_url) as wire:

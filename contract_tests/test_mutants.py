@@ -20,7 +20,7 @@ def test_mutant_is_caught(name: str, seed: int, record_property: Any) -> None:
     mutant = MUTANTS[name]
     with MutantServer(mutant) as mock:
         target = furnish(mock)
-        report, _ = run(target if mutant.door else attrs.evolve(target, door=None), seed)
+        report, _ = run(target if mutant.door else attrs.evolve(target, door=None), seed, until=mutant.clauses)
     broken = [finding for finding in report.having("broken") if finding.clause.name in mutant.clauses]
     after = min((finding.after or 0 for finding in broken), default=0)
     names = ", ".join(finding.clause.name for finding in broken)
