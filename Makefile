@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV   := .venv
 DEMO   := build/demo
+DOCS   := build/docs-venv
 BIN    := $(VENV)/bin
 PIP    := pip==26.3
 SOURCES := openapi.yaml pyproject.toml README.md LICENSE $(shell find src generated -name '*.py' -o -name py.typed)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test generate check contract contract-real mutants mock drift bench build release clean
+.PHONY: help demo test generate check contract contract-real mutants mock chaos soak drift bench docs docs-check evidence build release clean
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
@@ -19,8 +20,9 @@ demo: $(DEMO)/.ready ## Cancel a running batch on a mock, through the installed 
 
 test: $(VENV)/.ready $(DEMO)/.ready ## Run every test
 	@rm -f .coverage .coverage.*
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal tests
 	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
+	@$(BIN)/python -m pytest -n 2 --dist worksteal contract_tests
 
 generate: $(VENV)/.ready ## Write generated/ from openapi.yaml
 	@$(BIN)/python scripts/generate.py
@@ -50,11 +52,30 @@ mutants: $(VENV)/.ready ## Prove that the contract tests notice breaches
 mock: $(DEMO)/.ready ## Run the mock on a free port until Ctrl-C
 	@$(DEMO)/bin/mixpeek-batches mock
 
+chaos: $(VENV)/.ready ## Cancel 10,000 batches each way at a mock that fails a third of all attempts
+	@$(BIN)/python -m scripts.chaos
+
+soak: $(VENV)/.ready ## Keep the mock under load and watch memory and descriptors: SECONDS=120
+	@$(BIN)/python -m scripts.soak $(SECONDS)
+
 drift: $(VENV)/.ready ## Compare with the vendor's document: UPSTREAM=file-or-url FORMAT=json|markdown
 	@$(BIN)/python -m scripts.drift $(if $(UPSTREAM),"$(UPSTREAM)") $(if $(FORMAT),"--$(FORMAT)")
 
 bench: $(VENV)/.ready ## Measure side by side with what else there is: ONLY=row QUICK=1
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only "$(ONLY)") $(if $(QUICK),--quick)
+
+docs: $(DOCS)/.ready ## Build the documentation into site/, and check its names and links
+	@rm -rf .cache site
+	@$(DOCS)/bin/python -m scripts.docs
+	@$(DOCS)/bin/zensical build --clean --strict
+	@rm -rf .cache
+	@$(DOCS)/bin/python -m scripts.docs_links
+
+docs-check: docs ## Look at the documentation in a headless Chromium; screenshots go to build/screenshots/
+	@$(DOCS)/bin/python -m scripts.docs_check
+
+evidence: contract mutants ## Make the reports that the documentation shows: UPSTREAM=file-or-url for drift too
+	@$(BIN)/python -m scripts.docs_evidence $(if $(UPSTREAM),"$(UPSTREAM)")
 
 build: $(VENV)/.ready ## Build wheel and sdist into dist/, and use them in clean environments
 	@$(BIN)/python -m scripts.build
@@ -80,4 +101,11 @@ $(DEMO)/.ready: $(SOURCES) constraints.txt
 	@$(DEMO)/bin/python -m pip install -qq --disable-pip-version-check '$(PIP)'
 	@$(DEMO)/bin/python -m pip wheel -qq --no-deps --wheel-dir $(DEMO)/wheel .
 	@$(DEMO)/bin/python -m pip install -qq --constraint constraints.txt "$$(ls $(DEMO)/wheel/*.whl)[cli,mock]"
+	@touch $@
+
+# What builds the documentation: nothing else needs it.
+$(DOCS)/.ready: pyproject.toml constraints.txt openapi.yaml
+	@echo "Setting up $(DOCS) ..." && $(PYTHON) -m venv --clear $(DOCS)
+	@$(DOCS)/bin/python -m pip install -qq --disable-pip-version-check '$(PIP)'
+	@$(DOCS)/bin/python -m pip install -qq --constraint constraints.txt --editable '.[cli,mock]' --group docs
 	@touch $@

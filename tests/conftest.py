@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,10 +122,21 @@ def failure(cancel: Callable[..., TaskResponse]) -> Callable[..., Any]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Make nothing wait before a retry, and give the list of how long it would have waited."""
     seconds: list[float] = []
+    here, really, really_async = threading.get_ident(), time.sleep, asyncio.sleep
 
-    async def note(wait: float) -> None:
-        seconds.append(wait)
+    # Only in this thread: the server of another fixture sleeps in its own.
+    def note(wait: float) -> None:
+        if threading.get_ident() == here:
+            seconds.append(wait)
+        else:
+            really(wait)
 
-    monkeypatch.setattr(time, "sleep", seconds.append)
-    monkeypatch.setattr(asyncio, "sleep", note)
+    async def note_async(wait: float) -> None:
+        if threading.get_ident() == here:
+            seconds.append(wait)
+        else:
+            await really_async(wait)
+
+    monkeypatch.setattr(time, "sleep", note)
+    monkeypatch.setattr(asyncio, "sleep", note_async)
     return seconds
