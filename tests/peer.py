@@ -143,6 +143,12 @@ class Peer:
             assert not thread.is_alive(), "a thread of the peer is stuck"
         self._listener.close()
 
+    @property
+    def open(self) -> int:
+        """How many connections are open at the moment."""
+        with self._lock:
+            return len(self._open)
+
     def _start(self, run: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=run, args=args, daemon=True)
         self._threads.append(thread)

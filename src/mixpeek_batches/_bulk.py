@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mixpeek_batches_api.models import TaskResponse
 
 _READ_AHEAD = 256  # pairs that a feeding thread may be ahead
+_PATIENCE = 1.0  # seconds for threads to end; one that a source or somebody else's httpx client blocks ends later
 
 
 def read(pair: Any) -> tuple[str, str, str | None]:
@@ -128,8 +130,9 @@ async def _fed(pairs: Iterable[Pair]) -> AsyncGenerator[Pair]:
 
     def put(item: Any) -> None:
         buffer.append(item)
-        if waiting and not loop.is_closed():
-            loop.call_soon_threadsafe(wake.set)
+        if waiting:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(wake.set)
 
     def feed() -> None:
         failure: BaseException | None = None
@@ -170,7 +173,7 @@ def each_in_threads(
     """Cancel each batch of a stream in threads, one for each function, and give results as they end.
 
     Args:
-        pairs: The batches. The threads take turns at advancing it.
+        pairs: The batches. They are advanced in one more thread, since they may block.
         cancels: A function for each thread.
         gate: What the functions wait at; it is closed for good when nobody wants more results.
         halt: Ends the work early.
@@ -178,55 +181,73 @@ def each_in_threads(
     Raises:
         Exception: What `pairs` raised, after all that came before it has ended.
     """
-    iterator = iter(pairs)
+    # No locks but those of these queues, which a signal's handler may use while this thread does too.
+    todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
     results: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    slots = threading.Semaphore(2 * len(cancels))  # a thread does not run ahead of a slow reader
-    turn = threading.Lock()
-    end = object()
+    room: queue.SimpleQueue[None] = queue.SimpleQueue()  # the source does not run ahead of a slow reader
+    end, halted = object(), object()
+    failures: list[BaseException] = []
+
+    def feed() -> None:
+        try:
+            for pair in pairs:
+                room.get()
+                if gate.stop.is_set():
+                    return
+                todo.put(pair)
+        except BaseException as error:  # it is raised where the results are read
+            failures.append(error)
+        for _ in cancels:
+            todo.put(end)
 
     def work(cancel: Cancel) -> None:
-        nonlocal iterator
-        failure: BaseException | None = None
         try:
-            while True:
-                slots.acquire()
-                with turn:
-                    if gate.stop.is_set():
-                        break
-                    try:
-                        pair = next(iterator)
-                    except BaseException:
-                        iterator = iter(())
-                        raise
+            while (pair := todo.get()) is not end and not gate.stop.is_set():
                 results.put(_result_here(cancel, pair, gate))
-        except (StopIteration, StoppedError):
+        except StoppedError:
             pass
-        except BaseException as error:  # it is raised where the results are read
-            failure = error
-        results.put((end, failure))
+        except BaseException as error:
+            failures.append(error)
+        results.put(end)
 
     def stop() -> None:
         gate.stop.set()
-        slots.release(len(cancels))
+        room.put(None)
+        for _ in cancels:
+            todo.put(end)
 
     if halt is not None:
-        halt.add(stop)
-    threads = [threading.Thread(target=work, args=(cancel,), name="mixpeek-batches") for cancel in cancels]
+        halt.add(lambda: results.put(halted))
+    for _ in range(2 * len(cancels)):
+        room.put(None)
+    threads = [
+        threading.Thread(target=feed, name="mixpeek-batches-feed", daemon=True),
+        *(threading.Thread(target=work, args=(cancel,), name="mixpeek-batches", daemon=True) for cancel in cancels),
+    ]
     for thread in threads:
         thread.start()
-    failures: list[BaseException] = []
+    working = len(cancels)
     try:
-        for _ in threads:
-            while not isinstance(item := results.get(), tuple):
-                slots.release()
+        while working:
+            item = results.get()
+            if item is end:
+                working -= 1
+            elif item is halted:
+                stop()
+            else:
+                room.put(None)
                 yield item
-            failures += [item[1]] if item[1] is not None else []
     finally:
         stop()
-        for thread in threads:
-            thread.join()
+        _join(threads)
     if failures:
         raise failures[0]
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    give_up = time.monotonic() + _PATIENCE
+    for thread in threads:
+        thread.join(max(0.0, give_up - time.monotonic()))
 
 
 def _result_here(cancel: Cancel, pair: Pair, gate: Gate) -> CancelResult:

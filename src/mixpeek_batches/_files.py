@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import json
@@ -63,6 +64,8 @@ class Batches:
             ConfigurationError: It cannot be read.
         """
         self._name = "standard input" if path == "-" else path
+        if path == "-" and sys.stdin is None:
+            raise ConfigurationError(f"{self._name} is closed.")
         try:
             self._file: IO[bytes] = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115
             if path == "-" or not Path(path).is_file():
@@ -104,8 +107,12 @@ class Batches:
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         self._file.seek(0)
         for number, line in enumerate(self._file, 1):
-            if line.strip():
-                yield number, line
+            text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if text.strip():
+                yield number, text
+
+
+_START = b'{"bucket_identifier": '  # of each line of a record
 
 
 class Record:
@@ -126,10 +133,12 @@ class Record:
             return
         try:
             path.touch()
+            if not path.is_file():
+                raise ConfigurationError(f"{path} cannot be used: it is no regular file.")
             self._file = path.open("rb+")
             whole = 0
             for number, line in enumerate(self._file, 1):
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n") and line[: len(_START)] == _START[: len(line)]:
                     break  # the process was ended while it wrote this
                 whole += len(line)
                 self._read(line, f"{path}, line {number}")
@@ -143,7 +152,7 @@ class Record:
             entry = json.loads(line)
             place = entry["bucket_identifier"], entry["batch_id"], entry["namespace"]
             canceled = entry["canceled"]
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             raise ConfigurationError(f"{where} is no record of this command: name another file.") from None
         if canceled:
             self._canceled.add(_digest(*place))

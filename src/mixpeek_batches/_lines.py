@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+import ssl
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from ._settings import Secret
 from .errors import ConfigurationError
 
+if TYPE_CHECKING:
+    import aiohttp
+
+_LONGEST_LINE = 65_536  # bytes of a header; aiohttp's own limit of 8,190 is less than what httpx takes
+
 
 def has_aiohttp() -> bool:
     """Tell whether the [aiohttp] extra is installed."""
     return importlib.util.find_spec("httpx_aiohttp") is not None
+
+
+def timed_out(error: BaseException) -> bool:
+    """Tell whether an error of a transport says that the time was over."""
+    # httpx-aiohttp calls a connection that is refused, reset or closed a time-out too. What it made its error of tells.
+    cause = error.__cause__
+    if cause is not None and type(cause).__module__.startswith("aiohttp."):
+        return isinstance(cause, TimeoutError)
+    return isinstance(error, httpx.TimeoutException | TimeoutError)
 
 
 def unusable(error: Exception) -> ConfigurationError:
@@ -98,15 +113,15 @@ class AsyncLine:
             ConfigurationError: See Line.
         """
         try:
-            if aiohttp:
-                from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415 - an extra, and slow to load
-
-                transport = AiohttpTransport(verify=options["verify"], limits=options["limits"])
-                options = {**options, "transport": transport, "mounts": {}}
             self._http = httpx.AsyncClient(**options)
         except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
             raise unusable(error) from None
         self._transport = self._http._transport_for_url(base_url)
+        if aiohttp and self._transport is self._http._transport:
+            from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415 - an extra, and slow to load
+
+            verify = options["verify"]
+            self._transport = AiohttpTransport(verify=verify, client=lambda: _session(verify))
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send, and give the answer before its body is read."""
@@ -115,6 +130,20 @@ class AsyncLine:
     async def close(self) -> None:
         """Close its connections."""
         await self._http.aclose()
+        await self._transport.aclose()
+
+
+def _session(verify: ssl.SSLContext | bool) -> aiohttp.ClientSession:
+    """Make aiohttp's part of a transport: as many connections as there are requests, no cookies, nothing added."""
+    import aiohttp  # noqa: PLC0415 - an extra, and slow to load
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=verify, limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=["Content-Type"],
+        max_line_size=_LONGEST_LINE,
+        max_field_size=_LONGEST_LINE,
+    )
 
 
 AnyLine = Line | GivenLine

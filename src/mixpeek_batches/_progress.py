@@ -34,7 +34,9 @@ class Tally:
             text = TextColumn("[green]{task.fields[canceled]} cancelled[/] [red]{task.fields[failed]} failed[/]")
             rate = TextColumn("{task.fields[rate]}/s")
             columns = BarColumn(), TaskProgressColumn(), MofNCompleteColumn(), text, rate, TimeRemainingColumn()
-            self._bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
+            # What is printed to a terminal goes above the bar, whole; what is printed elsewhere must not come here.
+            console, above = Console(stderr=True, soft_wrap=True), sys.stdout is not None and sys.stdout.isatty()
+            self._bar = Progress(*columns, console=console, auto_refresh=False, transient=True, redirect_stdout=above)
             self._task = self._bar.add_task("", total=total, canceled=0, failed=0, rate=0)
 
     def __enter__(self) -> Self:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import json
+import logging
+import os
 import signal
 import sys
 import time
@@ -178,6 +180,7 @@ def _cancel_many(
     ask: bool,
     dry_run: bool,
 ) -> int:
+    client._check_bulk(concurrency, None)
     record, batches = Record(resume), Batches(path)
     count, wrong = batches.scan(skip_invalid=skip_invalid)
     for line in wrong:
@@ -197,19 +200,23 @@ def _cancel_many(
     if left > 1 and ask and sys.stderr.isatty():
         if not sys.stdin.isatty():
             raise ConfigurationError(f"Nobody can be asked whether to cancel {left:,} batches: pass --yes.")
-        if not typer.confirm(f"Cancel {left:,} batches at {client.base_url}?", err=True):
+        # Not by typer.confirm, which writes a space to stdout.
+        print(f"Cancel {left:,} batches at {client.base_url}? [y/N]: ", end="", file=sys.stderr, flush=True)
+        sure = sys.stdin.readline().strip().lower() in {"y", "yes"}
+        if not sure:
             _say("Nothing was sent.")
             return 1
+    logging.getLogger("mixpeek_batches").setLevel(logging.ERROR)  # there may be thousands of retries
     halt, tally, unwritten = Halt(), Tally(left), ""
     with _halted_by_signals(halt), tally:
         for result in client._cancel_batches(todo(), concurrency, None, halt):
             entry = _record(client, result)
-            try:
-                record.add(entry)
-                print(json.dumps(entry), flush=True)
-            except OSError as error:
-                unwritten = error.strerror or str(error)
-                halt.set()
+            for write in (record.add, _print_entry):
+                try:
+                    write(entry)
+                except OSError as error:
+                    unwritten = error.strerror or str(error)
+                    halt.set()
             tally.add(result)
     if unwritten:
         _say(f"Stopped, because a result could not be written: {unwritten}.")
@@ -217,6 +224,15 @@ def _cancel_many(
     if halt.is_set and not unwritten:
         return _INTERRUPTED
     return 1 if unwritten or wrong or tally.canceled < left else 0
+
+
+def _print_entry(entry: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(entry), flush=True)
+    except OSError:
+        # What is left in the buffer would fail again at the end of the process, and change its exit code.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 @contextmanager

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
-import platform
 import ssl
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import httpx
-import tenacity
 from mixpeek_batches_api import __version__
 from mixpeek_batches_api.api.batches import cancel_batch
 from mixpeek_batches_api.types import UNSET
 
 from . import _settings
 from ._answers import Body, interpret
-from ._lines import AnyAsyncLine, AnyLine, AsyncLine, GivenAsyncLine, GivenLine, Line, has_aiohttp, unusable
+from ._lines import AnyAsyncLine, AnyLine, AsyncLine, GivenAsyncLine, GivenLine, Line, has_aiohttp, timed_out, unusable
 from ._results import MOST_AT_ONCE, CancelResult, Gate, Halt, Pair
 from .errors import APIConnectionError, APIStatusError, APITimeoutError, ConfigurationError, MixpeekError
 
 if TYPE_CHECKING:
     import threading
 
+    import tenacity
     from mixpeek_batches_api.models import TaskResponse
 
     from . import _bulk
@@ -37,10 +37,9 @@ _CLOSED = "The client is closed: make a new one, or keep the `with` block open."
 _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "gzip",
-    "User-Agent": f"mixpeek-batches/{__version__} python/{platform.python_version()}",
+    "User-Agent": "mixpeek-batches/{} python/{}.{}.{}".format(__version__, *sys.version_info),
 }
 _RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-_backoff = tenacity.wait_random_exponential(multiplier=0.5, max=8)
 
 
 class _RetryOptions(TypedDict):
@@ -144,10 +143,10 @@ class _BaseClient:
     def _failure(self, request: httpx.Request, started: float, error: Exception) -> MixpeekError:
         """Make our error of one from the network."""
         failure: APIConnectionError
-        if isinstance(error, httpx.TimeoutException | TimeoutError):
+        if timed_out(error):
             failure = APITimeoutError(f"No whole answer from {request.url.host} within {self._timeout:g} s.")
         else:
-            reason = self._secret.redact(str(error)).rstrip(".") or type(error).__name__
+            reason = " ".join(self._secret.redact(str(error)).split()).rstrip(".") or type(error).__name__
             failure = APIConnectionError(f"The connection to {request.url.host} failed: {reason}.")
             failure._final = _distrusts(error)
         # The error from below is not kept as the cause: it and its frames hold the request, and so the key.
@@ -177,6 +176,8 @@ class _BaseClient:
             raise ConfigurationError(_CLOSED)
 
     def _retry_options(self) -> _RetryOptions:
+        import tenacity  # noqa: PLC0415 - not needed before something fails
+
         return {
             "stop": tenacity.stop_after_attempt(self._max_retries + 1),
             "wait": _wait,
@@ -197,6 +198,12 @@ def _since(started: float) -> float:
 
 def _error(state: tenacity.RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
+
+
+def _backoff(state: tenacity.RetryCallState) -> float:
+    import tenacity  # noqa: PLC0415 - not needed before something fails
+
+    return tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
@@ -298,7 +305,7 @@ class Client(_BaseClient):
             APIResponseValidationError: The server said that it went well, and sent something else than a task.
         """
         request = self._request(self._given, bucket_identifier, batch_id, namespace)
-        return tenacity.Retrying(**self._retry_options())(self._attempt, request, self._line)
+        return self._persist(request, self._line)
 
     def cancel_batches(
         self, pairs: Iterable[Pair], *, concurrency: int = 16, namespace: str | None = None
@@ -334,12 +341,12 @@ class Client(_BaseClient):
         self._check_bulk(concurrency, namespace)
         from . import _bulk  # noqa: PLC0415 - it loads asyncio
 
+        def start(late: Callable[[CancelResult], None]) -> AsyncGenerator[CancelResult]:
+            self._check_bulk(concurrency, namespace)  # it may have been closed before the first result was asked for
+            return AsyncClient._like(self)._cancel_batches(pairs, concurrency, namespace, late, close=True)
+
         if self._given is None and has_aiohttp():
-            return _bulk.each_in_loop(
-                lambda late: AsyncClient._like(self)._cancel_batches(pairs, concurrency, namespace, late, close=True),
-                2 * concurrency,
-                halt,
-            )
+            return _bulk.each_in_loop(start, 2 * concurrency, halt)
         return self._cancel_in_threads(pairs, concurrency, namespace, halt)
 
     def _cancel_in_threads(
@@ -351,8 +358,8 @@ class Client(_BaseClient):
     ) -> Generator[CancelResult]:
         from . import _bulk  # noqa: PLC0415 - it loads asyncio
 
+        self._check_bulk(concurrency, namespace)  # it may have been closed before the first result was asked for
         gate = Gate()
-        options: Any = {**self._retry_options(), "sleep": tenacity.sleep_using_event(gate.stop)}
         # A pool gets slower with each connection in it, so that every thread has its own.
         verify = self._verify()
         lines = [self._new_line(verify) if self._given is None else self._line for _ in range(concurrency)]
@@ -360,7 +367,7 @@ class Client(_BaseClient):
         def canceller(line: AnyLine) -> _bulk.Cancel:
             def cancel(bucket_identifier: str, batch_id: str, own: str | None) -> TaskResponse:
                 request = self._request(self._given, bucket_identifier, batch_id, namespace if own is None else own)
-                return tenacity.Retrying(**options)(self._attempt, request, line, gate)
+                return self._persist(request, line, gate)
 
             return cancel
 
@@ -370,6 +377,27 @@ class Client(_BaseClient):
             for line in lines:
                 if line is not self._line:
                     line.close()
+
+    def _persist(self, request: httpx.Request, line: AnyLine, gate: Gate | None = None) -> TaskResponse:
+        """Attempt once, and only if that fails in passing let tenacity see to the rest."""
+        try:
+            return self._attempt(request, line, gate)
+        except MixpeekError as error:
+            if not self._max_retries or not _may_pass(error):
+                raise
+            failed = [error]
+        import tenacity  # noqa: PLC0415 - slow to load, and a tenth of the time of a call that goes well
+
+        options: Any = self._retry_options()
+        if gate is not None:
+            options["sleep"] = tenacity.sleep_using_event(gate.stop)
+
+        def attempt() -> TaskResponse:
+            if failed:
+                raise failed.pop()  # the first attempt, over again, so that it counts
+            return self._attempt(request, line, gate)
+
+        return tenacity.Retrying(**options)(attempt)
 
     def _new_line(self, verify: ssl.SSLContext | bool | None = None) -> Line:
         return Line(self._base_url, self._transport_options(self._verify() if verify is None else verify))
@@ -500,7 +528,7 @@ class AsyncClient(_BaseClient):
             APIResponseValidationError: The server said that it went well, and sent something else than a task.
         """
         request = self._request(self._given, bucket_identifier, batch_id, namespace)
-        return await tenacity.AsyncRetrying(**self._retry_options())(self._attempt, request, self._line)
+        return await self._persist(request, self._line)
 
     def cancel_batches(
         self,
@@ -546,8 +574,8 @@ class AsyncClient(_BaseClient):
     ) -> AsyncGenerator[CancelResult]:
         from . import _bulk  # noqa: PLC0415 - it loads asyncio
 
+        self._check_bulk(concurrency, namespace)  # it may have been closed before the first result was asked for
         gate = Gate()
-        options = self._retry_options()
         lines: list[AnyAsyncLine] = [self._line]
         if self._given is None:
             verify = self._verify()
@@ -558,7 +586,7 @@ class AsyncClient(_BaseClient):
         def canceller(line: AnyAsyncLine) -> _bulk.AsyncCancel:
             async def cancel(bucket_identifier: str, batch_id: str, own: str | None) -> TaskResponse:
                 request = self._request(self._given, bucket_identifier, batch_id, namespace if own is None else own)
-                return await tenacity.AsyncRetrying(**options)(self._attempt, request, line, gate)
+                return await self._persist(request, line, gate)
 
             return cancel
 
@@ -574,6 +602,23 @@ class AsyncClient(_BaseClient):
                     await line.close()
             if close:
                 await self.close()
+
+    async def _persist(self, request: httpx.Request, line: AnyAsyncLine, gate: Gate | None = None) -> TaskResponse:
+        """See Client."""
+        try:
+            return await self._attempt(request, line, gate)
+        except MixpeekError as error:
+            if not self._max_retries or not _may_pass(error):
+                raise
+            failed = [error]
+        import tenacity  # noqa: PLC0415 - see Client
+
+        async def attempt() -> TaskResponse:
+            if failed:
+                raise failed.pop()
+            return await self._attempt(request, line, gate)
+
+        return await tenacity.AsyncRetrying(**self._retry_options())(attempt)
 
     def _new_line(self, verify: ssl.SSLContext | bool | None = None, *, aiohttp: bool = False) -> AsyncLine:
         options = self._transport_options(self._verify() if verify is None else verify)

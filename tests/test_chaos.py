@@ -1,0 +1,42 @@
+"""`make chaos` in short: at a mock that fails a third of all attempts, what is reported is what happened."""
+
+from __future__ import annotations
+
+import pytest
+import tenacity
+from bulk import without_aiohttp
+
+from scripts import chaos
+
+
+@pytest.mark.parametrize("name", chaos.RUNS)
+def test_chaos(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every batch is reported exactly once, and as what it is at the mock."""
+    monkeypatch.setattr("mixpeek_batches.client._backoff", tenacity.wait_none())
+    report = chaos.run(name, *_short(name))
+    assert report.wrong == []
+    assert report.answers.total() - report.answers[200] >= 50
+
+
+def _short(name: str) -> tuple[chaos.Work, int, int]:
+    work, max_retries = chaos.RUNS[name]
+    return work, 300, max_retries
+
+
+@pytest.mark.parametrize("name", ["AsyncClient.cancel_batches", "Client.cancel_batches"])
+def test_chaos_over_plain_httpx(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is without the [aiohttp] extra."""
+    without_aiohttp(monkeypatch)
+    monkeypatch.setattr(chaos, "CONCURRENCY", 32)
+    test_chaos(name, monkeypatch)
+
+
+def test_report_that_is_wrong() -> None:
+    """A run that reports too much, too little or twice is told."""
+
+    def lies(*_: object) -> list[tuple[str, bool]]:
+        return [("btch_0", True), ("btch_1", False), ("btch_1", False)]
+
+    wrong = chaos.run("lies", lies, 3, chaos.ENOUGH).wrong
+    assert wrong[0].startswith("2 not reported exactly once")
+    assert wrong[1:] == ["1 reported as cancelled that are not", "3 not CANCELED, 1 reported as failed"]

@@ -1,0 +1,590 @@
+"""`cancel --from` as a process: what it reads, what it leaves on record however it ends, and what a terminal shows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bulk import wait_until
+from test_cli import KEY, WHEEL
+
+from mixpeek_batches.mock import MockServer
+
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(params=["wheel", "checkout"])
+def command(request: pytest.FixtureRequest) -> list[str]:
+    """The command of the installed wheel, which has no aiohttp, then that of this checkout, which has it."""
+    if request.param == "checkout":
+        return [sys.executable, "-m", "mixpeek_batches.cli"]
+    assert WHEEL.exists(), "the wheel is not installed: run `make test`"
+    return [str(WHEEL)]
+
+
+checkout = pytest.mark.parametrize("command", ["checkout"], indirect=True)
+
+
+@pytest.fixture
+def mock() -> Iterator[MockServer]:
+    """A mock with 40 running batches, a finished one, and a key of its own."""
+    with MockServer(api_key=KEY) as server:
+        server.add_batches(
+            [{"bucket_identifier": "b", "batch_id": f"x{n}", "status": "IN_PROGRESS"} for n in range(40)]
+        )
+        server.add_batch("b", "done", status="COMPLETED")
+        yield server
+
+
+class Command:
+    """The command against the mock, in a folder of its own; the key must not show in anything that it says."""
+
+    def __init__(self, command: list[str], mock: MockServer, folder: Path) -> None:
+        self.command = [*command, "cancel"]
+        self.mock = mock
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            **{"MIXPEEK_BASE_URL": mock.url, "MIXPEEK_API_KEY": KEY, "TERM": "xterm", "COLUMNS": "100"},
+        }
+
+    def file(self, content: str | bytes, name: str = "batches") -> str:
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    def many(self, count: int = 40) -> str:
+        """Write a file of running batches."""
+        return self.file("".join(f"b,x{n}\n" for n in range(count)))
+
+    def run(self, *arguments: str, stdin: str | bytes = "", **options: Any) -> Done:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        done = subprocess.run(
+            [*self.command, *arguments], check=False, input=data, env=self.environment, timeout=60, **options
+        )
+        out, err = ((stream or b"").decode() for stream in (done.stdout, done.stderr))
+        assert KEY not in out + err
+        assert "Traceback" not in err
+        assert "Exception ignored" not in err
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return subprocess.Popen([*self.command, *arguments], env=self.environment, text=True, **options)
+
+    @property
+    def canceled(self) -> set[str]:
+        """The batches that are CANCELED at the mock."""
+        return {batch.batch_id for batch in self.mock.batches if batch.status == "CANCELED"}
+
+
+@pytest.fixture
+def cli(command: list[str], mock: MockServer, tmp_path: Path) -> Command:
+    return Command(command, mock, tmp_path)
+
+
+def entries(text: str) -> list[dict[str, Any]]:
+    """Read lines of which each must be a whole result."""
+    assert text == "" or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def ids(text: str) -> list[str]:
+    """Give the batches that lines say are cancelled."""
+    return sorted(entry["batch_id"] for entry in entries(text) if entry["canceled"])
+
+
+# What it reads
+
+
+def test_file(cli: Command) -> None:
+    """Each line is a batch, each result a JSON line on stdout, and stderr ends with a summary."""
+    done = cli.run("--from", cli.many())
+    assert done.returncode == 0
+    assert ids(done.stdout) == sorted(cli.canceled)
+    assert len(entries(done.stdout)) == len(cli.mock.requests) == 40
+    assert re.fullmatch(r"mixpeek-batches: 40 of 40 cancelled in [0-9.]+ s \([0-9,]+/s\)\.\n", done.stderr)
+    entry = next(entry for entry in entries(done.stdout) if entry["batch_id"] == "x7")
+    assert entry["task"] == cli.mock.batch("b", "x7").task()
+
+
+@checkout
+def test_stdin(cli: Command) -> None:
+    """`-` is standard input."""
+    done = cli.run("--from", "-", stdin="b,x1\nb,x2\n")
+    assert (done.returncode, cli.canceled) == (0, {"x1", "x2"})
+
+
+FORMS = {
+    "crlf": b"b,x1\r\nb,x2\r\n",
+    "no-last-line-end": b"b,x1\nb,x2",
+    "blank-lines": b"\n\nb,x1\n   \n\r\nb,x2\n\n",
+    "json": b'{"bucket_identifier": "b", "batch_id": "x1"}\n  {"batch_id":"x2","bucket_identifier":"b","more":[1]}\n',
+    "mixed": b'b,x1\n{"bucket_identifier": "b", "batch_id": "x2", "namespace": null}\n',
+    "quotes": b'"b","x1"\nb,"x2"\n',
+    "byte-order-mark": b"\xef\xbb\xbfb,x1\nb,x2\n",
+}
+
+
+@checkout
+@pytest.mark.parametrize("content", FORMS.values(), ids=FORMS)
+def test_form(cli: Command, content: bytes) -> None:
+    """Lines may be CSV or JSON, end in either way, and be blank."""
+    done = cli.run("--from", cli.file(content))
+    assert (done.returncode, ids(done.stdout), cli.canceled) == (0, ["x1", "x2"], {"x1", "x2"})
+
+
+@checkout
+def test_odd_identifiers(cli: Command) -> None:
+    """Commas, quotes, spaces and any Unicode arrive as they were written, and a namespace with them."""
+    cli.mock.add_batch('b,"1"', "ü /🎬", status="PENDING", namespace="näme")
+    line = '{"bucket_identifier": "b,\\"1\\"", "batch_id": "ü /🎬", "namespace": "näme"}\n'
+    assert cli.run("--from", cli.file(line)).returncode == 0
+    done = cli.run("--from", cli.file('"b,""1""",ü /🎬\n'), "--namespace", "näme")
+    (entry,) = entries(done.stdout)
+    assert (entry["bucket_identifier"], entry["batch_id"], entry["namespace"]) == ('b,"1"', "ü /🎬", "näme")
+    assert entry["canceled"]
+
+
+@checkout
+def test_empty_file(cli: Command) -> None:
+    """Nothing to do is no failure."""
+    done = cli.run("--from", cli.file(""))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "0 of 0 cancelled" in done.stderr
+
+
+WRONG_LINES = {
+    "one-field": b"b",
+    "three-fields": b"b,x1,ns",
+    "empty-batch": b"b,",
+    "dots": b"b,..",
+    "open-quote": b'"b,x1',
+    "cut-json": b'{"bucket_identifier": "b"',
+    "json-lacks": b'{"bucket_identifier": "b"}',
+    "json-number": b'{"bucket_identifier": "b", "batch_id": 7}',
+    "json-namespace": b'{"bucket_identifier": "b", "batch_id": "x1", "namespace": "a\\tb"}',
+    "deep-json": b'{"a":' * 10_000,
+    "latin-1": b"b,\xfc",
+}
+
+
+@checkout
+@pytest.mark.parametrize("line", [WRONG_LINES["one-field"], WRONG_LINES["deep-json"]], ids=["one-field", "deep-json"])
+def test_malformed_line(cli: Command, line: bytes) -> None:
+    """A line that cannot be used stops everything before anything is sent, and is named by its number."""
+    done = cli.run("--from", cli.file(b"b,x1\n\n" + line + b"\nb,x2\n"))
+    assert (done.returncode, done.stdout, cli.mock.requests) == (2, "", [])
+    assert f"{cli.folder}/batches, line 3: " in done.stderr
+    assert "Nothing was sent; --skip-invalid passes over it." in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@checkout
+def test_malformed_lines(cli: Command) -> None:
+    """Each kind of line that cannot be used is found, and told in a line of its own."""
+    done = cli.run("--from", cli.file(b"\n".join(WRONG_LINES.values())), "--skip-invalid", "--dry-run")
+    told = [re.findall(r"batches, line ([0-9]+): .* Skipped\.$", line) for line in done.stderr.splitlines()]
+    assert told == [[str(number)] for number in range(1, len(WRONG_LINES) + 1)] + [[]]
+    assert "Would cancel 0 batches" in done.stderr
+
+
+@checkout
+def test_skip_invalid(cli: Command) -> None:
+    """With --skip-invalid such lines are told, the others done, and the exit code is 1."""
+    done = cli.run("--from", "-", "--skip-invalid", stdin=b"b,x1\nnonsense\nb,x2\nb,..\n")
+    assert (done.returncode, cli.canceled) == (1, {"x1", "x2"})
+    assert "standard input, line 2: it is neither bucket,batch nor a JSON object. Skipped.\n" in done.stderr
+    assert "standard input, line 4: " in done.stderr
+
+
+@checkout
+def test_failures(cli: Command) -> None:
+    """What fails is on stdout with its error, in the summary by its class, and the exit code is 1."""
+    done = cli.run("--from", cli.file("b,x1\nb,done\nb,none\n"))
+    assert (done.returncode, cli.canceled) == (1, {"x1"})
+    errors = {entry["batch_id"]: entry["error"]["class"] for entry in entries(done.stdout) if entry["error"]}
+    assert errors == {"done": "BadRequestError", "none": "NotFoundError"}
+    assert re.search(
+        r": 1 of 3 cancelled in .*, 1 BadRequestError, 1 NotFoundError\.|NotFoundError, 1 Bad", done.stderr
+    )
+
+
+@checkout
+def test_server_that_repeats_the_key(cli: Command) -> None:
+    """A key in an answer is neither on stdout nor in the record."""
+    cli.mock.fail_next(401, body={"error": {"message": f"bad {KEY}", "details": {"key": KEY}}}, times=3)
+    record = cli.folder / "record"
+    assert cli.run("--from", cli.many(3), "--resume", str(record)).returncode == 1
+    assert KEY not in record.read_text()
+    assert "bad [API key]" in record.read_text()
+
+
+@checkout
+def test_dry_run(cli: Command) -> None:
+    """--dry-run counts, and sends nothing."""
+    done = cli.run("--from", cli.many(), "--dry-run")
+    assert (done.returncode, done.stdout, cli.mock.requests) == (0, "", [])
+    assert done.stderr == f"mixpeek-batches: Would cancel 40 batches at {cli.mock.url}; nothing was sent.\n"
+
+
+@checkout
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["b", "x1", "--from", "-"], "or a file by --from"),
+        (["b", "--from", "-"], "or a file by --from"),
+        (["b", "x1", "--resume", "r"], "--resume and --skip-invalid go with --from"),
+        (["b", "x1", "--skip-invalid"], "--resume and --skip-invalid go with --from"),
+        (["--from", "/nonexistent/file"], "/nonexistent/file cannot be read: No such file"),
+        (["--from", "/"], "/ cannot be read: Is a directory"),
+        (["--from", "-", "--concurrency", "0"], "concurrency must be"),
+        (["--from", "-", "--concurrency", "1001", "--dry-run"], "concurrency must not be above 1000"),
+        (["--from", "-", "--resume", "/nonexistent/file"], "/nonexistent/file cannot be used: No such file"),
+        (["--from", "-", "--resume", "/dev/full"], "/dev/full cannot be used: it is no regular file"),
+        (["--from", "-", "--namespace", "a\tb"], "control character"),
+    ],
+)
+def test_wrong_usage(cli: Command, arguments: list[str], said: str) -> None:
+    """What makes no sense is told, with exit code 2, and nothing is sent."""
+    done = cli.run(*arguments, stdin="b,x1\n")
+    assert (done.returncode, done.stdout, cli.mock.requests) == (2, "", [])
+    assert said in re.sub(r"[\s│]+", " ", done.stderr)
+
+
+@checkout
+def test_concurrency(cli: Command) -> None:
+    """--concurrency says how many are under way at a time."""
+    cli.mock.fail_next("latency", seconds=0.3, times=40)
+    started = time.monotonic()
+    assert cli.run("--from", cli.many(), "--concurrency", "40").returncode == 0
+    assert time.monotonic() - started < 8, "one at a time takes 12 s"
+
+
+# The record
+
+
+def test_resume(cli: Command) -> None:
+    """What is on record as cancelled is skipped; the rest is done, and added."""
+    record = cli.folder / "record"
+    cli.mock.fail_next(500, times=3)
+    first = cli.run("--from", cli.many(), "--resume", str(record), "--max-retries", "0")
+    assert (first.returncode, record.read_text()) == (1, first.stdout)
+    sent = len(cli.mock.requests)
+    second = cli.run("--from", cli.many(), "--resume", str(record))
+    assert (second.returncode, len(cli.mock.requests) - sent) == (0, 3)
+    assert "37 of 40 are on record as cancelled, and skipped." in second.stderr
+    assert record.read_text() == first.stdout + second.stdout
+    assert ids(record.read_text()) == sorted(cli.canceled)
+    third = cli.run("--from", cli.many(), "--resume", str(record))
+    assert (third.returncode, third.stdout, len(cli.mock.requests) - sent) == (0, "", 3)
+
+
+@checkout
+def test_resume_looks_at_the_namespace(cli: Command) -> None:
+    """A batch of the same name in another namespace is another batch."""
+    cli.mock.add_batch("b", "x1", namespace="other")
+    record = str(cli.folder / "record")
+    assert cli.run("--from", cli.many(2), "--resume", record).returncode == 0
+    done = cli.run("--from", cli.many(2), "--resume", record, "--namespace", "other")
+    assert ids(done.stdout) == ["x1"]
+
+
+@checkout
+@pytest.mark.parametrize("cut", [1, -2])
+def test_torn_record(cli: Command, cut: int) -> None:
+    """A last line that was cut short is dropped, and its batch done again."""
+    record = cli.folder / "record"
+    cli.run("--from", cli.many(2), "--resume", str(record))
+    whole, torn = record.read_bytes().splitlines(keepends=True)
+    record.write_bytes(whole + torn[:cut])
+    done = cli.run("--from", cli.many(2), "--resume", str(record))
+    assert (done.returncode, len(entries(done.stdout))) == (0, 1)
+    assert ids(record.read_text()) == ["x0", "x1"]
+
+
+FOREIGN = {
+    "csv": b"b,x1\nb,x2\n",
+    "one-line-without-end": b"a line of somebody's",
+    "json": b'{"bucket_identifier": "b"}\n',
+    "deep": b"[" * 100_000 + b"\n",
+    "zeros": b"\0" * 1000,
+    "cut-inside": b'{"bucket_identifier": "b"\n{"bucket_identifier": "b"',
+}
+
+
+@checkout
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_file_that_is_no_record(cli: Command, content: bytes) -> None:
+    """A file of somebody else's is refused, and stays as it is."""
+    path = cli.file(content, "foreign")
+    done = cli.run("--from", cli.many(), "--resume", path)
+    assert (done.returncode, cli.mock.requests, Path(path).read_bytes()) == (2, [], content)
+    assert "is no record of this command: name another file." in done.stderr
+
+
+# However it ends
+
+
+@contextlib.contextmanager
+def half_done(cli: Command, record: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a run of which some batches are done and the others hang."""
+    cli.mock.fail_next("latency", seconds=0.0, times=10)
+    cli.mock.fail_next("latency", seconds=20, times=30)
+    with cli.start("--from", cli.many(), "--resume", str(record), "--concurrency", "4") as process:
+        wait_until(lambda: len(cli.mock.requests) >= 14 and record.read_bytes().count(b"\n") == 10)
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [("checkout", signal.SIGINT), ("checkout", signal.SIGTERM), ("wheel", signal.SIGINT)],
+    indirect=["command"],
+)
+def test_signal(cli: Command, number: signal.Signals) -> None:
+    """SIGINT and SIGTERM stop at once with 130; what was done is on record and on stdout, in whole lines."""
+    record = cli.folder / "record"
+    with half_done(cli, record) as process:
+        started = time.monotonic()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+        assert time.monotonic() - started < 5
+    assert process.returncode == 130
+    assert out == record.read_text()
+    assert len(ids(out)) == 10
+    assert re.search(r"Interrupted: 10 of 40 cancelled in .*, 30 not tried, or not known\.\n$", err)
+    assert "Traceback" not in err
+    cli.mock.clear_faults()
+    assert cli.run("--from", cli.many(), "--resume", str(record)).returncode == 0
+    assert ids(record.read_text()) == sorted(cli.canceled)
+
+
+@checkout
+def test_second_signal(cli: Command) -> None:
+    """Whoever presses Ctrl-C twice has the same, and no traceback."""
+    record = cli.folder / "record"
+    with half_done(cli, record) as process:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert len(ids(out)) == len(ids(record.read_text())) == 10
+    assert "Interrupted" in err
+    assert "Traceback" not in err
+
+
+def test_kill(cli: Command) -> None:
+    """After SIGKILL a second run does the rest, and the record ends the same."""
+    record = cli.folder / "record"
+    with half_done(cli, record) as process:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=10)
+    assert len(ids(record.read_text())) == 10
+    cli.mock.clear_faults()
+    assert cli.run("--from", cli.many(), "--resume", str(record)).returncode == 0
+    assert ids(record.read_text()) == sorted(cli.canceled)
+    assert len(entries(record.read_text())) == 40
+
+
+def test_closed_stdout(cli: Command) -> None:
+    """`| head -1` stops the work, with a sentence and exit code 1, and all that was done is on record."""
+    record = cli.folder / "record"
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = cli.run("--from", cli.many(), "--resume", str(record), "--concurrency", "2", stdout=write)
+    finally:
+        os.close(write)
+    assert done.returncode == 1
+    assert "Stopped, because a result could not be written: Broken pipe." in done.stderr
+    assert len(cli.mock.requests) < 40
+    assert set(ids(record.read_text())) <= cli.canceled
+
+
+@checkout
+def test_full_disk_for_stdout(cli: Command) -> None:
+    """A full disk under stdout likewise."""
+    with Path("/dev/full").open("wb") as full:
+        done = cli.run("--from", cli.many(), "--concurrency", "2", stdout=full)
+    assert done.returncode == 1
+    assert "could not be written: No space left on device." in done.stderr
+    assert len(cli.mock.requests) < 40
+
+
+@checkout
+def test_full_disk_for_the_record(cli: Command) -> None:
+    """A record that cannot grow stops the work; what was done is on stdout, and the record can be resumed from."""
+    record = cli.folder / "record"
+    batches = cli.many()
+
+    for name in [name for name in cli.environment if name.startswith("COVERAGE_")]:
+        del cli.environment[name]  # its data file would be cut as well
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+    done = cli.run("--from", batches, "--resume", str(record), "--concurrency", "2", preexec_fn=limit)
+    assert done.returncode == 1
+    assert "could not be written: File too large." in done.stderr
+    assert set(ids(done.stdout)) <= cli.canceled
+    assert len(cli.mock.requests) < 40
+    assert cli.run("--from", batches, "--resume", str(record)).returncode == 0
+    assert ids(record.read_text()) == sorted(cli.canceled)
+
+
+# On a terminal
+
+
+class Terminal:
+    """A pseudo-terminal on which the command runs, and what it shows.
+
+    Args:
+        piped: What is no terminal: any of stdin, stdout, stderr.
+    """
+
+    def __init__(self, cli: Command, *arguments: str, piped: tuple[str, ...] = ()) -> None:
+        self._master, slave = pty.openpty()
+        self.shown = ""
+        streams = {name: subprocess.PIPE if name in piped else slave for name in ("stdin", "stdout", "stderr")}
+        self.process = cli.start(*arguments, **streams, start_new_session=True)
+        os.close(slave)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # the other side is closed
+            while data := os.read(self._master, 65536):
+                self.shown += data.decode()
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for the end, and give exit code, what a piped stdout got, and what the terminal showed."""
+        out, _ = self.process.communicate(timeout=30)
+        self._reader.join(10)
+        os.close(self._master)
+        assert KEY not in self.shown + (out or "")
+        assert "Traceback" not in self.shown
+        return self.process.returncode, out or "", self.shown.replace("\r\n", "\n")
+
+
+def screen(shown: str) -> list[str]:
+    """Give the lines that a terminal is left with, which knows to go up and to erase a line."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", shown):
+        if part == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+        elif part == "\r":
+            column = 0
+        elif part.endswith("A") and part.startswith("\x1b"):
+            row -= int(part[2:-1] or 1)
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith("\x1b"):
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
+            column += len(part)
+    return [line for line in lines if line.strip()]
+
+
+@checkout
+def test_terminal_asks(cli: Command) -> None:
+    """On a terminal it asks before it cancels many, and does it for `y`."""
+    terminal = Terminal(cli, "--from", cli.many(), piped=("stdout",))
+    wait_until(lambda: f"Cancel 40 batches at {cli.mock.url}? [y/N]: " in terminal.shown)
+    assert cli.mock.requests == []
+    terminal.type("y\n")
+    code, out, _ = terminal.end()
+    assert (code, ids(out)) == (0, sorted(cli.canceled))
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"), [("n\n", 1, "Nothing was sent."), ("\n", 1, "Nothing was sent."), ("\3", 130, "Interr")]
+)
+@checkout
+def test_terminal_takes_no_for_an_answer(cli: Command, answer: str, code: int, said: str) -> None:
+    """Anything but yes sends nothing; Ctrl-C is 130."""
+    terminal = Terminal(cli, "--from", cli.many(), piped=("stdout",))
+    wait_until(lambda: "[y/N]: " in terminal.shown)
+    if answer == "\3":
+        terminal.process.send_signal(signal.SIGINT)
+    else:
+        terminal.type(answer)
+    ended, out, shown = terminal.end()
+    assert (ended, out, cli.mock.requests) == (code, "", [])
+    assert said in shown
+
+
+@checkout
+def test_terminal_that_cannot_be_asked(cli: Command) -> None:
+    """With the batches on stdin nobody can answer, so that --yes is needed."""
+    terminal = Terminal(cli, "--from", "-", piped=("stdin", "stdout"))
+    assert terminal.process.stdin is not None
+    terminal.process.stdin.write("b,x1\nb,x2\n")
+    code, _, shown = terminal.end()
+    assert (code, cli.mock.requests) == (2, [])
+    assert "pass --yes" in shown
+
+
+@checkout
+def test_one_batch_is_not_asked_about(cli: Command) -> None:
+    """One batch is cancelled without a question."""
+    assert Terminal(cli, "--from", cli.many(1), piped=("stdout",)).end()[0] == 0
+
+
+@checkout
+def test_terminal_shows_progress(cli: Command) -> None:
+    """With --yes nobody is asked; a bar shows counts, and goes when the summary comes; stdout gets all results."""
+    cli.mock.fail_next("latency", seconds=0.2, times=20)
+    terminal = Terminal(cli, "--from", cli.many(), "--yes", "--concurrency", "4", piped=("stdout",))
+    code, out, shown = terminal.end()
+    assert (code, ids(out)) == (0, sorted(cli.canceled))
+    assert "[y/N]" not in shown
+    assert re.search(r"\d+/40", shown)
+    assert "cancelled" in shown
+    (summary,) = screen(shown)
+    assert re.fullmatch(r"mixpeek-batches: 40 of 40 cancelled in [0-9.]+ s \([0-9]+/s\)\.", summary)
+
+
+def test_terminal_shows_results_above_the_bar(cli: Command) -> None:
+    """With stdout on the same terminal, results come above the bar, each on a line of its own, whole."""
+    cli.mock.fail_next("latency", seconds=0.2, times=20)
+    code, _, shown = Terminal(cli, "--from", cli.many(), "--yes", "--concurrency", "4").end()
+    *lines, summary = screen(shown)
+    assert code == 0
+    assert ids("".join(line + "\n" for line in lines)) == sorted(cli.canceled)
+    assert "40 of 40 cancelled" in summary
+
+
+@checkout
+def test_retries_are_not_told(cli: Command) -> None:
+    """Retries, of which there may be thousands, say nothing."""
+    cli.mock.fail_next(503, retry_after=0, times=10)
+    done = cli.run("--from", cli.many(), "--max-retries", "10")
+    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
+
+
+@checkout
+def test_lines_elsewhere(cli: Command) -> None:
+    """Without a terminal nothing moves: no escape codes, only lines."""
+    cli.mock.fail_next("latency", seconds=5.2, times=1)
+    done = cli.run("--from", cli.many(8), "--concurrency", "1")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert re.match(r"mixpeek-batches: 1 of 8: 1 cancelled, 0 not, 0/s\n", done.stderr)
