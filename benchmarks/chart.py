@@ -6,7 +6,7 @@ import math
 from typing import Any
 from xml.sax.saxutils import escape
 
-_LEFT, _BAR, _RIGHT, _STEP, _TOP = 330, 380, 110, 26, 64
+_LEFT, _BAR, _RIGHT, _STEP, _TOP = 390, 380, 110, 26, 64
 _STYLE = """
 text{font:12px system-ui,sans-serif;fill:#1f2328}
 .title{font-size:15px;font-weight:600}
