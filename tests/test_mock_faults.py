@@ -364,3 +364,52 @@ def test_a_fault_shows_itself() -> None:
         "body": [1],
         "acted": True,
     }
+
+
+def test_a_share_goes_wrong(mock: MockServer) -> None:
+    """`fail_randomly` lets about the wanted share go wrong, the same each time with a seed, until told to stop."""
+    for _ in range(2):
+        mock.fail_randomly(0.5, faults=[{"fault": 503, "retry_after": 0}, {"fault": 500}], seed=7)
+        statuses = [cancel(mock).status_code for _ in range(40)]
+        assert set(statuses) == {200, 500, 503}
+        assert 10 < statuses.count(200) < 30
+        mock.clear_requests()
+    mock.clear_faults()
+    assert {cancel(mock).status_code for _ in range(10)} == {200}
+
+
+def test_a_planned_fault_goes_before_a_random_one(mock: MockServer) -> None:
+    """What `fail_next` plans comes first."""
+    mock.fail_randomly(1, faults=[{"fault": 500}])
+    mock.fail_next(503)
+    assert [cancel(mock).status_code for _ in range(2)] == [503, 500]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"rate": 2}, "rate must be"),
+        ({"rate": True}, "rate must be"),
+        ({"rate": "1"}, "rate must be"),
+        ({"rate": 1, "faults": []}, "faults must be"),
+        ({"rate": 1, "faults": {}}, "faults must be"),
+        ({"rate": 1, "faults": [5]}, "A JSON object is needed"),
+        ({"rate": 1, "faults": [{"fault": 700}]}, "from 200 to 599"),
+        ({"rate": 1, "faults": [{"fault": 500, "times": 2}]}, "Unknown field 'times'"),
+        ({"rate": 1, "seed": "x"}, "seed must be"),
+        ({}, "'rate' is missing"),
+    ],
+)
+def test_a_share_that_may_not_be(mock: MockServer, arguments: dict[str, Any], said: str) -> None:
+    """A wrong argument is told in one sentence at the door, and nothing goes wrong."""
+    answer = httpx.post(f"{mock.url}/_mock/random_faults", json=arguments)
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]["message"]
+    assert cancel(mock).status_code == 200
+
+
+def test_a_share_by_the_door(mock: MockServer) -> None:
+    """Any language can let a share go wrong."""
+    answer = httpx.post(f"{mock.url}/_mock/random_faults", json={"rate": 1, "faults": [{"fault": 500}]})
+    assert answer.status_code == 204
+    assert cancel(mock).status_code == 500
