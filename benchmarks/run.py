@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def main() -> None:
         "version": _version(),
         "quick": options.quick,
         "seconds": round(time.monotonic() - started),
+        "day": datetime.now(UTC).date().isoformat(),
         "machine": {
             "python": platform.python_version(),
             "system": platform.system(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
+import io
 import json
 import shutil
 import sys
@@ -128,22 +129,24 @@ class Record:
             ConfigurationError: It cannot be used, or is no record.
         """
         self._canceled: set[bytes] = set()
-        self._file: IO[bytes] | None = None
+        self._file: io.FileIO | None = None
         if path is None:
             return
         try:
             path.touch()
             if not path.is_file():
                 raise ConfigurationError(f"{path} cannot be used: it is no regular file.")
-            self._file = path.open("rb+")
             whole = 0
-            for number, line in enumerate(self._file, 1):
-                if not line.endswith(b"\n") and line[: len(_START)] == _START[: len(line)]:
-                    break  # the process was ended while it wrote this
-                whole += len(line)
-                self._read(line, f"{path}, line {number}")
+            with path.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    if not line.endswith(b"\n") and line[: len(_START)] == _START[: len(line)]:
+                        break  # the process was ended while it wrote this
+                    whole += len(line)
+                    self._read(line, f"{path}, line {number}")
+            # Unbuffered, so that nothing is left to be written at exit where a disk is full.
+            self._file = path.open("rb+", buffering=0)
+            self._file.truncate(whole)
             self._file.seek(whole)
-            self._file.truncate()
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be used: {error.strerror}.") from None
 
@@ -170,9 +173,9 @@ class Record:
         Raises:
             OSError: It could not be written.
         """
-        if self._file is not None:
-            self._file.write(json.dumps(entry).encode() + b"\n")
-            self._file.flush()
+        line = json.dumps(entry).encode() + b"\n"
+        while self._file is not None and line:
+            line = line[self._file.write(line) :]
 
 
 def _digest(bucket: str, batch: str, namespace: str | None) -> bytes:

@@ -317,7 +317,7 @@ class Client(_BaseClient):
         what is under way then may or may not have been carried out, and to cancel it again does no harm. No more
         pairs are read ahead than are needed, so that there may be any number of them.
 
-        With the [aiohttp] extra installed this is two to three times as fast. With an `http_client` of your own, that
+        With the [aiohttp] extra installed this is faster. With an `http_client` of your own, that
         one is used.
 
         Args:

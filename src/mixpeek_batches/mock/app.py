@@ -164,6 +164,7 @@ async def _late(seconds: float, receive: Receive, send: Send) -> bool:
         if transport is None:
             raise
         transport.abort()
+        await asyncio.sleep(0)  # so that the loop closes the socket before it ends
     return False
 
 

@@ -1,0 +1,561 @@
+"""Write the pages of the documentation: those under docs/, with what is made of the code in its places.
+
+Usage: python -m scripts.docs
+
+A line `<!-- made: NAME -->` in a page stands for what the function of that name here makes of `openapi.yaml`, the
+command, the Makefile, the contract tests or a recorded result. The pages go to build/docs/, which zensical.toml reads.
+"""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import typer
+import yaml
+
+import mixpeek_batches
+from benchmarks.chart import chart
+from contract_tests.clauses import CLAUSES
+from mixpeek_batches import cli, errors, mock
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE, PAGES = ROOT / "docs", ROOT / "build" / "docs"
+EVIDENCE = SOURCE / "evidence"
+SPEC: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
+_METHODS = ("get", "put", "post", "delete", "patch")
+_HIGHEST = {"broken": 0, "not checked": 1, "held": 2}
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """Make a Markdown table."""
+    lines = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(" ".join(cell.split()) for cell in line) + " |" for line in lines)
+
+
+def provenance(text: str) -> str:
+    """Show who says something."""
+    return f'<span class="from {text}">{text}</span>'
+
+
+# --- The HTTP operation, from openapi.yaml
+
+
+def _resolved(item: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in item:
+        target: Any = SPEC
+        for name in item["$ref"].removeprefix("#/").split("/"):
+            target = target[name]
+        item = target
+    return item
+
+
+def _operation() -> tuple[str, str, dict[str, Any]]:
+    found = [(path, method, item[method]) for path, item in SPEC["paths"].items() for method in _METHODS & item.keys()]
+    (operation,) = found
+    return operation
+
+
+def _json(value: Any) -> str:
+    """Show a JSON value, a line a member of its objects, and short values in one line."""
+    return "```json\n" + _laid_out(value) + "\n```"
+
+
+def _laid_out(value: Any, indent: str = "") -> str:
+    flat = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict) or (indent and len(flat) + len(indent) <= 60):
+        return flat
+    inner = indent + "  "
+    lines = [f"{inner}{json.dumps(name)}: {_laid_out(item, inner)}" for name, item in value.items()]
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+
+def _examples(media: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    if "example" in media:
+        yield "Example", media["example"]
+    for example in media.get("examples", {}).values():
+        yield example["summary"].replace(" `", " `"), example["value"]
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(map(_type, schema["anyOf"]))
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    if schema.get("type") == "array":
+        return f"array of {_type(schema['items'])}"
+    kinds = schema.get("type", "any")
+    text = " or ".join([kinds] if isinstance(kinds, str) else kinds)
+    if "minimum" in schema:
+        text += f", {schema['minimum']} to {schema['maximum']}"
+    return text
+
+
+def request() -> str:
+    """Show the request: path, parameters, key."""
+    path, method, operation = _operation()
+    rows = []
+    for parameter in operation["parameters"]:
+        examples = [example["value"] for example in parameter.get("examples", {}).values()]
+        examples = examples or [parameter["example"]]
+        rows.append(
+            [
+                f"`{parameter['name']}`",
+                parameter["description"] + f" Such as {' or '.join(f'`{value}`' for value in examples)}.",
+                parameter["in"] + ("" if parameter.get("required") else ", optional"),
+                _type(parameter["schema"]),
+            ]
+        )
+    (scheme,) = SPEC["components"]["securitySchemes"].values()
+    rows.append(["`Authorization`", scheme["description"], "header", "string"])
+    return "\n\n".join(
+        [
+            f"```http\n{method.upper()} {path} HTTP/1.1\nHost: {httpx.URL(SPEC['servers'][0]['url']).host}\n```",
+            operation["description"].strip(),
+            table(["parameter", "meaning", "in", "type"], rows),
+        ]
+    )
+
+
+def responses() -> str:
+    """Show each response: what it means, who says so, what the client makes of it, headers, examples."""
+    _, _, operation = _operation()
+    found = {code: _resolved(response) for code, response in operation["responses"].items()}
+    rows = []
+    for code, response in found.items():
+        raised = "" if code.startswith("2") else _class(errors.status_error_class(int(code)).__name__)
+        made = raised or _class("TaskResponse")
+        rows.append([f"[{code}](#{code})", response["description"], made, provenance(response["x-provenance"])])
+    parts = [table(["status", "when", "in Python", "who says so"], rows)]
+    for code, response in found.items():
+        media = response["content"]["application/json"]
+        parts += [
+            f"### {code}",
+            f"{response['description']} {provenance(response['x-provenance'])}",
+            f"The body is a {_type(media['schema'])}.",
+        ]
+        for name, header in response.get("headers", {}).items():
+            shown = _resolved(header)
+            parts.append(f"Header `{name}`: {shown['description']} Such as `{shown['example']}`.")
+        for title, value in _examples(media):
+            parts += [f"{title}:", _json(value)]
+    return "\n\n".join(parts)
+
+
+def schemas() -> str:
+    """Show each schema: what it is, who says so, its properties or values, examples."""
+    parts = []
+    for name, schema in SPEC["components"]["schemas"].items():
+        text, *_ = schema["description"].strip().partition("\n\n- ")
+        parts += [f"### {name}", f"{text} {provenance(schema['x-provenance'])}"]
+        if "enum" in schema:
+            meanings = dict(re.findall(r"^- `(\w+)`: (.+)$", schema["description"], re.MULTILINE))
+            parts.append(table(["value", "meaning"], [[f"`{value}`", meanings[value]] for value in schema["enum"]]))
+        if "properties" in schema:
+            rows = []
+            for field, inner in schema["properties"].items():
+                needed = "" if field in schema["required"] else ", optional"
+                meaning = inner.get("description") or _resolved(inner)["description"].partition("\n")[0]
+                rows.append([f"`{field}`", meaning, _type(inner) + needed])
+            parts.append(table(["field", "meaning", "type"], rows))
+        elif schema.get("additionalProperties"):
+            parts.append("An object of any fields.")
+        examples = schema.get("examples", [])
+        parts += [part for example in examples for part in ("Example:", _json(example))]
+    return "\n\n".join(parts)
+
+
+def _class(name: str) -> str:
+    return f"[`{name}`](../reference/python.md#mixpeek_batches.{name})"
+
+
+def sources() -> str:
+    """List every response and schema by who says so."""
+    _, _, operation = _operation()
+    rows = [
+        [f"[{code}](reference/http.md#{code})", _resolved(response)["description"], _resolved(response)["x-provenance"]]
+        for code, response in operation["responses"].items()
+    ]
+    for name, schema in SPEC["components"]["schemas"].items():
+        link = f"[{name}](reference/http.md#{name.lower()})"
+        rows.append([link, schema["description"].partition("\n")[0], schema["x-provenance"]])
+    meanings = dict(re.findall(r"^- `(\w+)`: (.+?)[,;.]$", SPEC["info"]["description"], re.MULTILINE))
+    rows.sort(key=lambda row: list(meanings).index(row[2]))
+    words = "\n".join(f"- {provenance(word)} {meaning}" for word, meaning in meanings.items())
+    return (
+        words + "\n\n" + table(["in the contract", "what", "who says so"], [[*r[:2], provenance(r[2])] for r in rows])
+    )
+
+
+# --- The command, from the command
+
+
+def _commands() -> dict[str, Any]:
+    group: Any = typer.main.get_command(cli.app)
+    return dict(group.commands)
+
+
+def options() -> set[str]:
+    """Name every option of the command."""
+    group: Any = typer.main.get_command(cli.app)
+    found = {option for command in [group, *_commands().values()] for p in command.params for option in p.opts}
+    return {*found, "-h", "--help"}
+
+
+def command() -> str:
+    """Show each command: usage, arguments and options."""
+    parts = []
+    for name, found in _commands().items():
+        rows = []
+        context = found.context_class(found, info_name=name)
+        for parameter in found.params:
+            kind = parameter.make_metavar(context)
+            if parameter.param_type_name == "argument":
+                rows.append([f"`{kind}`", parameter.help or "", ""])
+                continue
+            kind = "" if parameter.is_flag else f" {kind}"
+            label = ", ".join(f"`{option}{kind}`" for option in reversed(parameter.opts))
+            default = parameter.default
+            shown = "" if parameter.is_flag or default is None else f"`{default:g}`"
+            text, _, variable = re.sub(r"\s*\\?(?=\[env: )", "\n", parameter.help or "").partition("\n[env: ")
+            if variable := variable.rstrip("]") or parameter.envvar:
+                shown = f"`{variable}`"
+            rows.append([label, text, shown])
+        parts += [
+            f"## mixpeek-batches {name}",
+            inspect.cleandoc(found.help or ""),
+            f"```text\nmixpeek-batches {name} {' '.join(found.collect_usage_pieces(context))}\n```",
+            table(["option", "meaning", "default"], rows),
+        ]
+    return "\n\n".join(parts)
+
+
+def codes() -> str:
+    """Show the exit codes, as the command's module tells them."""
+    text = re.search(r"Exit codes: (.+)", " ".join((cli.__doc__ or "").split()))
+    assert text is not None
+    rows = re.findall(r"(\d+) ([^,.]+)", text[1])
+    return table(["exit code", "meaning"], [[f"`{code}`", meaning] for code, meaning in rows])
+
+
+# --- What else the code says of itself
+
+
+def clauses() -> str:
+    """List the clauses of the contract tests."""
+    rows = [
+        [f"`{clause.name}`", clause.sentence, clause.needs or "-", provenance(clause.provenance)]
+        for clause in CLAUSES.values()
+    ]
+    return table(["clause", "what it says", "needs of a server", "who says so"], rows)
+
+
+def assumed() -> str:
+    """List the clauses that nobody but us says."""
+    rows = [[f"`{name}`", clause.sentence] for name, clause in CLAUSES.items() if clause.provenance == "assumed"]
+    return table(["clause", "what we assume"], rows)
+
+
+def error_classes() -> str:
+    """List the errors, each under the one that it is a kind of."""
+    lines = []
+
+    def add(cls: type, depth: int) -> None:
+        text = inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
+        if not cls.__name__.startswith("_"):
+            lines.append(f"{'    ' * depth}- {_class(cls.__name__)}: {text}")
+        children: list[type] = cls.__subclasses__()
+        for child in children:
+            if child.__module__ == errors.__name__:
+                add(child, depth + (not cls.__name__.startswith("_")))
+
+    add(mixpeek_batches.MixpeekError, 0)
+    return "\n".join(lines)
+
+
+def door() -> str:
+    """List the paths of the mock's own door, as it tells them."""
+    with mock.MockServer() as server:
+        paths = httpx.get(f"{server.url}/_mock/").json()["paths"]
+    return table(["path", "what it does"], [[f"`{path}`", text] for path, text in paths.items()])
+
+
+def targets() -> dict[str, str]:
+    """Name the targets of the Makefile, each with what it says of itself."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z-]+):.*?## (.+)$", text, re.MULTILINE))
+
+
+def make_targets() -> str:
+    """List the targets of the Makefile."""
+    return table(["command", "what it does"], [[f"`make {name}`", text] for name, text in targets().items()])
+
+
+def contributing() -> str:
+    """Give CONTRIBUTING.md without its title, its lists indented as the generator wants them."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n")[2].strip()
+    text = re.sub(r"^ {3}(?=\S)", "    ", text, flags=re.MULTILINE)
+    return re.sub(r"\n(?=\d+\. )", "\n\n", text)
+
+
+def decided() -> str:
+    """Give what README.md says of the mock's decisions."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("\n## What is known, and what is assumed\n")[2].partition("\n## ")[0]
+    return section.partition("The mock has to decide")[2].partition(". ")[2].strip()
+
+
+# --- Recorded results
+
+
+def _recorded(name: str) -> dict[str, Any] | None:
+    path = EVIDENCE / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _folded(summary: str, text: str, *, is_open: bool = False) -> str:
+    """Fold a long table away under a line that opens it."""
+    return f"<details markdown{' open' if is_open else ''}><summary>{summary}</summary>\n\n{text}\n\n</details>"
+
+
+def _made_by(record: dict[str, Any]) -> str:
+    return f"`{record['command']}`, {record['day']}, version {record['version']}."
+
+
+def contract_report() -> str:
+    """Show the last contract report."""
+    record = _recorded("contract")
+    if record is None:
+        return "Not recorded yet."
+    report = record["report"]
+    counts = ", ".join(f"**{count} {state}**" for state, count in report["counts"].items())
+    statuses = ", ".join(f"{status}: {count}" for status, count in report["statuses"].items())
+    rows = sorted(report["clauses"], key=lambda row: _HIGHEST[row["state"]])
+    marks = {"held": "✓ held", "broken": "✗ broken", "not checked": "○ not checked"}
+    return "\n\n".join(
+        [
+            _made_by(record),
+            f"Of {len(rows)} clauses: {counts}. {report['requests']:,} requests to {report['target']} in "
+            f"{report['seconds']:.1f} s; answers: {statuses}.",
+            _folded(
+                "All clauses",
+                table(
+                    ["clause", "what it says", "", "checks"],
+                    [[f"`{r['name']}`", r["sentence"], marks[r["state"]], f"{r['checks']:,}"] for r in rows],
+                ),
+                is_open=report["counts"]["broken"] > 0,
+            ),
+        ]
+    )
+
+
+def mutants() -> str:
+    """Show the last table of mutants."""
+    record = _recorded("mutants")
+    if record is None:
+        return "Not recorded yet."
+    rows = sorted(record["report"], key=lambda row: (bool(row["caught_by"]), row["mutant"]))
+    caught = sum(bool(row["caught_by"]) for row in rows)
+    return "\n\n".join(
+        [
+            _made_by(record),
+            f"{len(rows)} mutants, **{caught} caught, {len(rows) - caught} survived**.",
+            _folded(
+                "All mutants",
+                table(
+                    ["mutant", "caught by the clause", "after requests"],
+                    [[r["mutant"], _caught(r["caught_by"]), str(r["after"])] for r in rows],
+                ),
+                is_open=caught < len(rows),
+            ),
+        ]
+    )
+
+
+def _caught(clause: str | None) -> str:
+    return f"`{clause}`" if clause else "**survived**"
+
+
+def drift() -> str:
+    """Show the last comparison with the vendor's document."""
+    record = _recorded("drift")
+    return "Not recorded yet." if record is None else f"{_made_by(record)}\n\n{record['report']}"
+
+
+def bench() -> str:
+    """Show the last measurements, as a chart and a table."""
+    path = ROOT / "benchmarks" / "results.json"
+    if not path.exists():
+        return "Not recorded yet: `make bench` measures."
+    report = json.loads(path.read_text(encoding="utf-8"))
+    (PAGES / "assets").mkdir(parents=True, exist_ok=True)
+    (PAGES / "assets" / "bench.svg").write_text(chart(report["rows"]), encoding="utf-8")
+    day = report.get("day") or _committed(path)
+    machine = report["machine"]
+    rows = [
+        [
+            f"`{row['id']}`",
+            f"{row['what']}: **{row['ours_shown']}**",
+            f"{row['peer_is']}: **{row['peer_shown']}**",
+            "-" if row["ratio"] is None else f"{row['ratio']:.3g}",
+            "-" if row["goal"] is None else f"{'≤' if row['less_is_better'] else '≥'} {row['goal']:.3g}",
+            {None: "-", True: "✓", False: "✗"}[row["met"]],
+        ]
+        for row in report["rows"]
+    ]
+    return "\n\n".join(
+        [
+            f"`make bench`, {day + ', ' if day else ''}version {report['version']}, Python {machine['python']}, "
+            f"{machine['processors']} processors. One row alone: `make bench ONLY=` and its name.",
+            '<div class="sideways" markdown>![How many times better than each peer](assets/bench.svg){ .chart }</div>',
+            table(["row", "ours", "compared with", "ratio", "goal", "met"], rows),
+        ]
+    )
+
+
+def _committed(path: Path) -> str:
+    """Tell on which day a file was last committed, if git knows."""
+    command = ["git", "log", "-1", "--format=%cs", "--", str(path)]
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+MADE: dict[str, Callable[[], str]] = {
+    "assumed": assumed,
+    "bench": bench,
+    "clauses": clauses,
+    "codes": codes,
+    "command": command,
+    "contract-report": contract_report,
+    "contributing": contributing,
+    "decided": decided,
+    "door": door,
+    "drift": drift,
+    "errors": error_classes,
+    "mutants": mutants,
+    "request": request,
+    "responses": responses,
+    "schemas": schemas,
+    "sources": sources,
+    "targets": make_targets,
+}
+
+
+# --- The pages
+
+
+def pages() -> list[Path]:
+    """List the pages under docs/."""
+    return sorted(SOURCE.rglob("*.md"))
+
+
+def filled(text: str) -> str:
+    """Put what is made in its places, and leave out how the tests run a code block."""
+    text = re.sub(r"^```text output$", "``` { .text .printed .no-copy }", text, flags=re.MULTILINE)
+    text = re.sub(r"^(```\w+) \w+$", r"\1", text, flags=re.MULTILINE)
+    return re.sub(r"^<!-- made: ([\w-]+) -->$", lambda match: MADE[match[1]](), text, flags=re.MULTILINE)
+
+
+def write() -> None:
+    """Write all pages and what belongs to them."""
+    shutil.rmtree(PAGES, ignore_errors=True)
+    shutil.copytree(SOURCE, PAGES, ignore=shutil.ignore_patterns("evidence", "*.md"))
+    for page in pages():
+        target = PAGES / page.relative_to(SOURCE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+# --- What a page may name
+
+
+def misnamed(text: str) -> list[str]:
+    """List what a page names that does not exist: options, classes and what is in them, make targets, files."""
+    code = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+    lines = [line for block in re.findall(r"^```sh[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+             for line in block.splitlines()]  # fmt: skip
+    wrong = [name for name in re.findall(r"<!-- made: (.*?) -->", text) if name not in MADE]
+    for span in [*code, *lines]:
+        if span in code or "mixpeek-batches " in span:
+            wrong += [option for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", span) if option not in options()]
+        wrong += [f"make {t}" for t in re.findall(r"(?:^|&& |; )make ([a-z][\w-]*)", span) if t not in targets()]
+        wrong += [name for name in re.findall(r"\bMIXPEEK_\w+", span) if name not in _variables()]
+    for span in code:
+        if re.fullmatch(r"[\w.-]+/[\w./-]*|[\w-]+\.(?:py|md|yaml|toml)", span) and not _is_file(span):
+            wrong.append(span)
+        name = re.match(r"[A-Za-z_][\w.]*", span)
+        if name is not None and re.fullmatch(r"[A-Za-z_][\w.]*(\(.*\))?", span) and not _is_name(name[0]):
+            wrong.append(span)
+    return wrong
+
+
+def _variables() -> set[str]:
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    return set(re.findall(r"\bMIXPEEK_\w+", text))
+
+
+def _is_file(text: str) -> bool:
+    made_here = {"build", "dist", "site", "contract-report", "releases"}
+    return (ROOT / text).exists() or text.split("/", maxsplit=1)[0] in made_here or text == "real.toml"
+
+
+# What a lower-case name before a dot stands for in a page.
+_INSTANCES = {
+    "client": mixpeek_batches.Client,
+    "error": mixpeek_batches.APIStatusError,
+    "mixpeek_mock": mock.MockServer,
+    "mock": mock.MockServer,
+    "request": mock.RecordedRequest,
+    "result": mixpeek_batches.CancelResult,
+    "task": mixpeek_batches.TaskResponse,
+}
+
+
+def _is_name(text: str) -> bool:
+    first, *rest = text.split(".")
+    if first == "mixpeek_batches":
+        first, *rest = rest or ["__version__"]
+    if first in _INSTANCES and rest:
+        return _has(_INSTANCES[first], rest[0])
+    if not re.match(r"[A-Z]+[a-z]", first):
+        return True  # no class: an argument, a value, a package
+    for module in (mixpeek_batches, mock, httpx, builtins):
+        if hasattr(module, first):
+            return not rest or _has(getattr(module, first), rest[0])
+    return first in SPEC["components"]["schemas"] or first in {"Authorization", "Bearer"}
+
+
+def _has(cls: Any, name: str) -> bool:
+    told = re.findall(r"^\s+(\w+)(?: \(.*\))?:", cls.__doc__ or "", re.MULTILINE)
+    return hasattr(cls, name) or name in told
+
+
+def main() -> int:
+    """Run the command."""
+    wrong = [f"docs/{page.relative_to(SOURCE)}: there is no {name}"
+             for page in pages() for name in misnamed(page.read_text(encoding="utf-8"))]  # fmt: skip
+    for line in wrong:
+        print(line, file=sys.stderr)
+    if wrong:
+        return 1
+    write()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
