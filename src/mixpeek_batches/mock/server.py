@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -104,6 +104,10 @@ class MockServer(MockState):
         """Stop listening and end every connection. A second time does nothing."""
         if self._server is None or self._thread is None:
             return
+        # From Python 3.12 on, a server that closes waits for its connections, and one may have an hour to go.
+        connections: set[Any] = self._server.server_state.connections
+        for connection in connections.copy():
+            connection.loop.call_soon_threadsafe(connection.transport.abort)
         self._server.should_exit = self._server.force_exit = True
         self._thread.join(_PATIENCE)
         self._server = self._thread = None
