@@ -10,7 +10,7 @@ from typing import Any
 
 from .exchange import Answer, Exchange
 from .report import Clause, Report, key_forms
-from .spec import ENDPOINT, RESPONSES, header_schema, mismatch
+from .spec import RESPONSES, header_schema, mismatch
 
 _DOOR = "a mock that the tests started, whose batches they can read"
 _CANCELABLE = "a batch under cancelable"
@@ -263,6 +263,3 @@ def _check_header(report: Report, exchange: Exchange, clause: str, status: int, 
     value = exchange.answer.header(name.lower())
     ok = value is not None and re.search(header_schema(status, name)["pattern"], value) is not None
     report.check(clause, ok, exchange, f"a valid {name}", repr(value))
-
-
-__all__ = ["CLAUSES", "ENDPOINT", "SCHEMATHESIS", "observe"]

@@ -15,7 +15,6 @@ from .conftest import ROOT, against, process
 from .target import ConfigError, load
 
 KEY = "sk_real_Zz9Yy8Xx7"
-PLACES = 'cancelable = ["bkt_a/btch_1"]\nfinished = ["bkt_a/btch_9"]\n'
 
 
 def _make(config: Path, key: str | None, folder: Path) -> subprocess.CompletedProcess[str]:

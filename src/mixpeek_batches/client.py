@@ -7,7 +7,7 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 from mixpeek_batches_api import __version__
@@ -40,14 +40,6 @@ _HEADERS = {
     "User-Agent": "mixpeek-batches/{} python/{}.{}.{}".format(__version__, *sys.version_info),
 }
 _RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-
-
-class _RetryOptions(TypedDict):
-    stop: Any
-    wait: Any
-    retry: Any
-    before_sleep: Any
-    reraise: bool
 
 
 class _BaseClient:
@@ -175,7 +167,7 @@ class _BaseClient:
         if self._closed:
             raise ConfigurationError(_CLOSED)
 
-    def _retry_options(self) -> _RetryOptions:
+    def _retry_options(self) -> dict[str, Any]:
         import tenacity  # noqa: PLC0415 - not needed before something fails
 
         return {
@@ -388,7 +380,7 @@ class Client(_BaseClient):
             failed = [error]
         import tenacity  # noqa: PLC0415 - slow to load, and a tenth of the time of a call that goes well
 
-        options: Any = self._retry_options()
+        options = self._retry_options()
         if gate is not None:
             options["sleep"] = tenacity.sleep_using_event(gate.stop)
 
