@@ -151,7 +151,7 @@ def test_faults_come_in_order(mock: MockServer) -> None:
 
 
 def test_a_fault_is_taken_by_any_request(mock: MockServer) -> None:
-    """Faults meet unknown paths, other methods and wrong keys too, but not the mock's own door."""
+    """Faults meet unknown paths, other methods and wrong keys too, but not the admin API."""
     mock.fail_next(418, times=3)
     assert http_client().get(mock.url + "/_mock/").status_code == 200
     assert [
@@ -354,8 +354,8 @@ def test_a_fault_that_may_not_be_planned(mock: MockServer, arguments: dict[str, 
 
 
 def test_a_fault_shows_itself() -> None:
-    """A fault gives its fields for the door."""
-    fault = Fault.of(503, retry_after=2, seconds=None, body=[1], acted=True)
+    """A fault gives its fields for the admin API."""
+    fault = Fault.of(503, retry_after=2, body=[1], acted=True)
     assert fault.to_dict() == {
         "kind": "status",
         "status_code": 503,
@@ -401,14 +401,14 @@ def test_a_planned_fault_goes_before_a_random_one(mock: MockServer) -> None:
     ],
 )
 def test_a_share_that_may_not_be(mock: MockServer, arguments: dict[str, Any], said: str) -> None:
-    """A wrong argument is told in one sentence at the door, and nothing goes wrong."""
+    """A wrong argument is told in one sentence, and nothing goes wrong."""
     answer = httpx.post(f"{mock.url}/_mock/random_faults", json=arguments)
     assert answer.status_code == 422
     assert said in answer.json()["error"]["message"]
     assert cancel(mock).status_code == 200
 
 
-def test_a_share_by_the_door(mock: MockServer) -> None:
+def test_a_share_by_the_admin_api(mock: MockServer) -> None:
     """Any language can let a share go wrong."""
     answer = httpx.post(f"{mock.url}/_mock/random_faults", json={"rate": 1, "faults": [{"fault": 500}]})
     assert answer.status_code == 204

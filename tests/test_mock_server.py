@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import socket
 import subprocess
@@ -21,7 +22,8 @@ import uvicorn
 from mock_support import BEARER, cancel, check, connect, headers_of, path_of, raw
 
 from mixpeek_batches import ConfigurationError
-from mixpeek_batches.mock import MockServer, MockState, RecordedRequest, create_app, server
+from mixpeek_batches.mock import MockApp, MockServer, MockState, RecordedRequest, create_app, server
+from mixpeek_batches.mock import app as app_module
 from mixpeek_batches.mock.state import DEFAULT_KEY, KEPT_REQUESTS
 
 PATH = path_of("bkt", "btch")
@@ -95,6 +97,52 @@ def test_a_key_of_ones_own() -> None:
         assert mock.api_key == "sk_mine"
         assert cancel(mock, namespace="prod").status_code == 401
         assert cancel(mock, authorization="Bearer sk_mine", namespace="prod").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "opens"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:", False),
+        ("127.0.0.2", "http://127.0.0.2:", False),
+        ("localhost", "http://127.0.0.1:", False),
+        ("::1", "http://[::1]:", False),
+        ("0.0.0.0", "http://127.0.0.1:", True),
+        ("::", "http://[::1]:", True),
+    ],
+)
+def test_a_host(host: str, url: str, opens: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The URL works on this machine whatever the host, and a host that is not loopback is warned of."""
+    if ":" in host and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with MockServer(host=host) as mock:
+        assert mock.url.startswith(url)
+        assert cancel(mock).status_code == 404
+        assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == opens * [
+            f"The mock listens on {host}, port {_port(mock)}: "
+            "whoever reaches it there can use it and its admin API without a key."
+        ]
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "a b", "x" * 300, "."])
+def test_a_host_of_another_machine(host: str) -> None:
+    """A host that is no address of this machine is refused in one sentence."""
+    with pytest.raises(ConfigurationError, match=r"^\S.* is no address of this machine \(.+\)\.$"):
+        MockServer(host=host).start()
+
+
+@pytest.mark.parametrize("host", ["", None, 7])
+def test_a_host_that_is_none(host: Any) -> None:
+    """A host must be a string that says something."""
+    with pytest.raises(ConfigurationError, match="host must be a string"):
+        MockServer(host=host)
 
 
 def test_no_url_unless_running() -> None:
@@ -218,7 +266,7 @@ def test_a_start_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
         sockets[0].close()
 
     monkeypatch.setattr(uvicorn.Server, "run", run)
-    monkeypatch.setattr(server, "_PATIENCE", 0.05)
+    monkeypatch.setattr(server, "_START_OR_STOP_TIMEOUT", 0.05)
     with pytest.raises(ConfigurationError, match="did not start"):
         MockServer().start()
 
@@ -239,7 +287,31 @@ def test_requests_are_bounded() -> None:
     assert len(state.requests) == KEPT_REQUESTS
 
 
-def test_a_reset_forgets_what_is_under_way(mixpeek_mock: MockServer) -> None:
+def test_batches_to_start_with() -> None:
+    """A reset comes back to the batches that were given at the start, and to nothing else."""
+    given: dict[str, Any] = {"bucket_identifier": "bkt", "batch_id": "btch", "status": "IN_PROGRESS"}
+    state = MockState(batches=(dict(given, namespace=namespace) for namespace in ("default", "prod")))
+    start = state.batches
+    assert [batch.status.value for batch in start] == ["IN_PROGRESS"] * 2
+    for _ in range(2):
+        state.add_namespace("more")
+        state.add_namespace("prod", namespace_id="ns_1")
+        state.add_batch("bkt", "more")
+        assert state.cancel(BEARER.encode(), "prod", "bkt", "btch").status_code == 200
+        state.batches[0].inputs.append("changed")
+        assert state.batches != start
+        state.reset()
+        assert state.batches == start
+        assert state.cancel(BEARER.encode(), "more", "bkt", "more").status_code == 404
+
+
+def test_batches_that_may_not_start() -> None:
+    """A wrong batch is refused when the mock is made, which says which one."""
+    with pytest.raises(ConfigurationError, match=r"^Batch 1: The field 'batch_id' is missing"):
+        MockServer(batches=[{"bucket_identifier": "bkt"}])
+
+
+def test_a_reset_forgets_what_is_in_flight(mixpeek_mock: MockServer) -> None:
     """A slow request from before a reset cancels no batch that was added after it."""
     mixpeek_mock.add_batch("bkt", "btch")
     mixpeek_mock.fail_next("latency", seconds=0.2)
@@ -303,7 +375,7 @@ def test_what_was_passed_may_change() -> None:
     assert state.faults[0].body == {"b": {"a": [1]}}
 
 
-@pytest.mark.parametrize("way", ["add_batch", "add_batches", "batch", "batches", "task", "to_dict", "cancel"])
+@pytest.mark.parametrize("way", ["add_batch", "add_batches", "batch", "batches", "task", "to_dict"])
 def test_what_was_returned_may_change(way: str) -> None:
     """Changing what the mock gave out does not change the batch that it holds."""
     state = MockState()
@@ -316,7 +388,6 @@ def test_what_was_returned_may_change(way: str) -> None:
         "batches": lambda: state.batches[0],
         "task": lambda: state.batch("bkt", "btch").task(),
         "to_dict": lambda: state.batch("bkt", "btch").to_dict(),
-        "cancel": lambda: state.cancel(BEARER.encode(), None, "bkt", "btch").body,
     }
     given = ways[way]()
     inputs, additional_data = (
@@ -326,7 +397,7 @@ def test_what_was_returned_may_change(way: str) -> None:
     )
     inputs.append("more")
     additional_data["a"].append(2)
-    task = state.cancel(BEARER.encode(), None, "bkt", "btch").body
+    task = json.loads(state.cancel(BEARER.encode(), None, "bkt", "btch").body)
     assert {name: task[name] for name in data} == data
 
 
@@ -401,12 +472,64 @@ def test_a_server_that_gives_no_raw_path(raw_path: dict[str, Any]) -> None:
 
     scope = {"type": "http", "method": "POST", "path": "/v1/buckets/b %/batches/ü/cancel", **raw_path}
     headers = [(b"authorization", BEARER.encode())]
-    asyncio.run(create_app(state)({**scope, "headers": headers}, _no_message, send))
+    asyncio.run(create_app(state)({**scope, "headers": headers}, _no_body, send))
     assert sent[0]["status"] == 200
 
 
-async def _no_message() -> Any:
-    raise AssertionError("The mock reads no body.")
+async def _no_body() -> Any:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+@pytest.mark.parametrize("path", [PATH, "/no", "/_mock/", "/_mock/no", "/_mock/reset"])
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_body_is_read(path: str, limited: bool) -> None:
+    """The mock reads what it is sent, whatever the path, since HTTP/2 sends nothing more where nobody reads."""
+    app = create_app()
+    if limited:
+        app.state.limit_rate(0.01)
+        app.state.limits.admit(time.monotonic())
+    sent, unread = _serve(app, path, [b"a", b"", b"b" * 100_000])
+    assert unread == 0
+    assert sent[0]["type"] == "http.response.start"
+
+
+@pytest.mark.parametrize("path", [PATH, "/_mock/batches"])
+def test_a_body_that_never_ends(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mock reads so much and no more, answers 413, and does not act."""
+    monkeypatch.setattr(app_module, "_LARGEST_BODY", 10_000)
+    app = create_app()
+    app.state.add_batch("bkt", "btch")
+    sent, unread = _serve(app, path, [b"x" * 1_000] * 100)
+    assert sent[0]["status"] == json.loads(sent[1]["body"])["status"] == 413
+    assert unread == 89
+    assert app.state.batch("bkt", "btch").status == "PENDING"
+
+
+def test_a_client_that_leaves_in_a_body() -> None:
+    """A request whose body breaks off is not answered, and does nothing."""
+    app = create_app()
+    app.state.add_batch("bkt", "btch")
+    assert _serve(app, PATH, [b"x", None]) == ([], 0)
+    assert app.state.batch("bkt", "btch").status == "PENDING"
+
+
+def _serve(app: MockApp, path: str, chunks: list[bytes | None]) -> tuple[list[Any], int]:
+    """Send a body in chunks, None for a client that leaves; give what was sent back, and how many were not read."""
+    chunks, sent = list(chunks), []
+
+    async def receive() -> Any:
+        chunk = chunks.pop(0)
+        if chunk is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": chunk, "more_body": bool(chunks)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"authorization", BEARER.encode())]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+    asyncio.run(app(scope, receive, send))
+    return sent, len(chunks)
 
 
 def test_a_websocket_is_refused() -> None:
@@ -416,7 +539,7 @@ def test_a_websocket_is_refused() -> None:
     async def send(message: Any) -> None:
         sent.append(message["type"])
 
-    asyncio.run(create_app()({"type": "websocket", "path": "/", "headers": []}, _no_message, send))
+    asyncio.run(create_app()({"type": "websocket", "path": "/", "headers": []}, _no_body, send))
     assert sent == ["websocket.close"]
 
 

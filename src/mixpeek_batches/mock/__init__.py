@@ -10,7 +10,8 @@ except ModuleNotFoundError as _error:
 
 from .app import MockApp, create_app
 from .faults import Fault
+from .limits import Limits
 from .server import MockServer
 from .state import Batch, MockState, RecordedRequest
 
-__all__ = ["Batch", "Fault", "MockApp", "MockServer", "MockState", "RecordedRequest", "create_app"]
+__all__ = ["Batch", "Fault", "Limits", "MockApp", "MockServer", "MockState", "RecordedRequest", "create_app"]

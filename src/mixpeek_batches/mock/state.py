@@ -1,14 +1,11 @@
-"""What the mock knows, and what it answers: the behaviour of the endpoint, without a network."""
+"""What the mock knows: batches, namespaces, keys, faults, limits and the requests so far."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import hmac
-import inspect
 import itertools
 import json
-import random
 import threading
 import uuid
 from collections import deque
@@ -20,7 +17,10 @@ from mixpeek_batches_api.models import TaskStatus, TaskType
 
 from mixpeek_batches.errors import ConfigurationError
 
-from .faults import Fault
+from .checks import call_with_fields, checked_items, checked_json, checked_text, is_whole
+from .faults import EVERY_FAULT, Fault, RandomFaults
+from .limits import Limits
+from .responses import MockResponse, error_response
 
 CANCELABLE = frozenset({TaskStatus.PENDING, TaskStatus.IN_PROGRESS, TaskStatus.PROCESSING, TaskStatus.UNKNOWN})
 """The statuses from which a batch becomes CANCELED; one that is CANCELED stays so, and all others refuse."""
@@ -28,7 +28,6 @@ CANCELABLE = frozenset({TaskStatus.PENDING, TaskStatus.IN_PROGRESS, TaskStatus.P
 DEFAULT_KEY = "sk_mock_0123456789abcdef"
 DEFAULT_NAMESPACE = "default"
 _MOST_FAULTS = 1_000_000
-_DEEPEST_JSON = 100
 KEPT_REQUESTS = 10_000
 """How many requests the mock remembers: the last ones."""
 
@@ -81,14 +80,14 @@ class Batch:
         if not (additional_data is None or isinstance(additional_data, dict)):
             raise ConfigurationError("additional_data must be a JSON object or null.")
         return cls(
-            bucket_identifier=_text(bucket_identifier, "bucket_identifier"),
-            batch_id=_text(batch_id, "batch_id"),
-            namespace=DEFAULT_NAMESPACE if namespace is None else _text(namespace, "namespace"),
+            bucket_identifier=checked_text(bucket_identifier, "bucket_identifier"),
+            batch_id=checked_text(batch_id, "batch_id"),
+            namespace=DEFAULT_NAMESPACE if namespace is None else checked_text(namespace, "namespace"),
             status=TaskStatus(status),
-            task_id=f"task_{uuid.uuid4().hex}" if task_id is None else _text(task_id, "task_id"),
-            inputs=_items(inputs, "inputs"),
-            outputs=_items(outputs, "outputs"),
-            additional_data=_json(additional_data, "additional_data"),
+            task_id=f"task_{uuid.uuid4().hex}" if task_id is None else checked_text(task_id, "task_id"),
+            inputs=checked_items(inputs, "inputs"),
+            outputs=checked_items(outputs, "outputs"),
+            additional_data=checked_json(additional_data, "additional_data"),
         )
 
     @property
@@ -103,13 +102,16 @@ class Batch:
 
     def task(self) -> dict[str, Any]:
         """Give the task as the endpoint answers it."""
+        return copy.deepcopy(self._task())
+
+    def _task(self) -> dict[str, Any]:
         return {
             "task_id": self.task_id,
             "task_type": TaskType.API_BUCKETS_BATCHES_PROCESS.value,
             "status": self.status.value,
-            "inputs": copy.deepcopy(self.inputs),
-            "outputs": copy.deepcopy(self.outputs),
-            "additional_data": copy.deepcopy(self.additional_data),
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "additional_data": self.additional_data,
             "error_message": self.error_message,
         }
 
@@ -141,71 +143,6 @@ class RecordedRequest:
     status_code: int | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Answer:
-    """An answer of the endpoint: an HTTP status code, a JSON body, and headers besides those of every answer."""
-
-    status_code: int
-    body: Any
-    headers: Mapping[str, str] = attrs.field(factory=dict)
-
-
-ERRORS: dict[int, tuple[str, str]] = {
-    400: ("BadRequestError", "The request cannot be carried out."),
-    401: ("UnauthorizedError", "The API key is missing or unknown."),
-    403: ("ForbiddenError", "This API key may not use the namespace."),
-    404: ("NotFoundError", "Not found."),
-    405: ("MethodNotAllowedError", "Only POST is allowed here."),
-    422: ("ValidationError", "The request is not valid."),
-    429: ("RateLimitError", "Too many requests."),
-    500: ("InternalServerError", "Internal server error."),
-    503: ("ServiceUnavailableError", "Service unavailable."),
-}
-"""By HTTP status code: the type in the error envelope, and a message."""
-
-
-def error(
-    status_code: int,
-    message: str | None = None,
-    *,
-    details: dict[str, Any] | None = None,
-    retry_after: float | str | None = None,
-) -> Answer:
-    """Make an answer that is the error envelope, with the headers that the contract demands for its status."""
-    type_, usual = ERRORS.get(status_code, ("HTTPError", f"HTTP status {status_code}."))
-    headers = {}
-    if status_code == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if status_code == 405:
-        headers["Allow"] = "POST"
-    if retry_after is None and status_code in {429, 503}:
-        retry_after = 1
-    if retry_after is not None:
-        whole = isinstance(retry_after, float) and retry_after.is_integer()
-        headers["Retry-After"] = str(int(retry_after) if whole else retry_after)
-    body = {"success": False, "status": status_code}
-    return Answer(
-        status_code=status_code,
-        body={**body, "error": {"message": message or usual, "type": type_, "details": details}},
-        headers=headers,
-    )
-
-
-EVERY_FAULT: tuple[Mapping[str, Any], ...] = (
-    {"fault": 503, "retry_after": 0},
-    {"fault": 429, "retry_after": 0},
-    {"fault": 500},
-    {"fault": 502, "acted": True},
-    {"fault": "reset"},
-    {"fault": "reset", "acted": True},
-    {"fault": "truncated"},
-    {"fault": "latency", "seconds": 0.2},
-)
-"""What `fail_randomly` draws from: all that a client can live through by trying again."""
-
-_NO_CHANCE: tuple[float, list[Fault], random.Random] = (0.0, [], random.Random(0))  # noqa: S311
-
-
 @attrs.frozen
 class _Key:
     default: str
@@ -213,31 +150,45 @@ class _Key:
 
 
 class MockState:
-    """Batches, namespaces, keys, planned faults, and the requests so far. Safe to use from any thread."""
+    """What the mock knows; a change counts from the next request on. Safe to use from any thread.
 
-    def __init__(self, *, api_key: str = DEFAULT_KEY) -> None:
-        """Start with no batches.
+    Args:
+        api_key: The key that may use every namespace.
+        batches: Batches to start with, each as the arguments of `add_batch` by name.
 
-        Args:
-            api_key: The key that may use every namespace.
-        """
-        self.api_key = _text(api_key, "api_key")
+    Attributes:
+        api_key: The key that may use every namespace.
+        limits: How many requests are taken before the answer is 429, and how many are in flight.
+        on_request: Called with each request once it is answered.
+
+    Raises:
+        ConfigurationError: An argument may not be used.
+    """
+
+    def __init__(self, *, api_key: str = DEFAULT_KEY, batches: Iterable[object] = ()) -> None:
+        self.api_key = checked_text(api_key, "api_key")
         self.on_request: Callable[[RecordedRequest], None] | None = None
         self._lock = threading.RLock()
         self._counter = itertools.count(1)
+        self._faults: deque[Fault] = deque()
+        self._random_faults: RandomFaults | None = None
+        self._first_batches = _batches(batches)
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything but the key that may use every namespace."""
+        """Go back to the start: forget everything but the key and the batches that were given then."""
         with self._lock:
+            self.limits = Limits()
             self._namespaces: dict[str, str] = {}
+            self._names_by_id: dict[str, str] = {}
             self._batches: dict[tuple[str, str, str], Batch] = {}
+            self._canceled: dict[tuple[str, str, str], MockResponse] = {}
             self._buckets: set[tuple[str, str]] = set()
             self._keys = {self.api_key.encode(): _Key(DEFAULT_NAMESPACE, None)}
-            self._faults: deque[Fault] = deque()
-            self._chance = _NO_CHANCE
             self._requests: deque[RecordedRequest] = deque(maxlen=KEPT_REQUESTS)
+            self.clear_faults()
             self.add_namespace(DEFAULT_NAMESPACE)
+            self._add(self._first_batches)
 
     def add_namespace(self, name: str, *, namespace_id: str | None = None) -> str:
         """Add a namespace, or give it another id.
@@ -250,13 +201,19 @@ class MockState:
             Its id.
 
         Raises:
-            ConfigurationError: An argument is no string, or empty.
+            ConfigurationError: An argument is no string, or empty, or the id is another namespace's.
         """
-        _text(name, "name")
+        checked_text(name, "name")
         if namespace_id is None:
             namespace_id = "ns_" + hashlib.sha256(name.encode()).hexdigest()[:10]
+        checked_text(namespace_id, "namespace_id")
         with self._lock:
-            self._namespaces[name] = _text(namespace_id, "namespace_id")
+            other = self._names_by_id.get(namespace_id, name)
+            if other != name:
+                raise ConfigurationError(f"namespace_id {namespace_id!r} is the id of namespace {other!r} already.")
+            self._names_by_id.pop(self._namespaces.get(name, ""), None)
+            self._namespaces[name] = namespace_id
+            self._names_by_id[namespace_id] = name
         return namespace_id
 
     def add_key(self, key: str, *, namespaces: Sequence[str], default: str | None = None) -> None:
@@ -270,11 +227,11 @@ class MockState:
         Raises:
             ConfigurationError: An argument may not be used.
         """
-        _text(key, "key")
+        checked_text(key, "key")
         if not isinstance(namespaces, list | tuple) or not namespaces:
             raise ConfigurationError("namespaces must be a list of at least one name.")
         for name in namespaces:
-            _text(name, "a name in namespaces")
+            checked_text(name, "a name in namespaces")
         if default is not None and default not in namespaces:
             raise ConfigurationError(f"default {default!r} is not one of namespaces.")
         with self._lock:
@@ -318,7 +275,7 @@ class MockState:
             additional_data=additional_data,
             task_id=task_id,
         )
-        return self._add([batch])[0]
+        return copy.deepcopy(self._add([batch])[0])
 
     def add_batches(self, batches: Iterable[object]) -> list[Batch]:
         """Add batches given as the arguments of `add_batch` by name: all of them, or none if one may not be used.
@@ -326,23 +283,19 @@ class MockState:
         Raises:
             ConfigurationError: One may not be used; says which, counted from 1.
         """
-        made = []
-        for number, batch in enumerate(batches, 1):
-            try:
-                made.append(call(Batch.of, batch))
-            except ConfigurationError as refusal:
-                raise ConfigurationError(f"Batch {number}: {refusal}") from None
-        return self._add(made)
+        return copy.deepcopy(self._add(_batches(batches)))
 
     def _add(self, batches: list[Batch]) -> list[Batch]:
         added = []
         with self._lock:
             for batch in batches:
                 name = self._added_namespace(batch.namespace)
-                added.append(attrs.evolve(batch, namespace=name))
-                self._batches[name, batch.bucket_identifier, batch.batch_id] = added[-1]
+                added.append(batch if batch.namespace == name else attrs.evolve(batch, namespace=name))
+                address = name, batch.bucket_identifier, batch.batch_id
+                self._batches[address] = added[-1]
+                self._canceled.pop(address, None)
                 self._buckets.add((name, batch.bucket_identifier))
-        return copy.deepcopy(added)
+        return added
 
     def batch(self, bucket_identifier: str, batch_id: str, *, namespace: str | None = None) -> Batch:
         """Give a batch as it is now.
@@ -363,6 +316,11 @@ class MockState:
         """All batches as they are now, in the order in which they were first added."""
         with self._lock:
             return copy.deepcopy(list(self._batches.values()))
+
+    def counts(self) -> dict[str, int]:
+        """Tell how many batches, planned faults and requests there are, at once however many."""
+        with self._lock:
+            return {"batches": len(self._batches), "faults": len(self._faults), "requests": len(self._requests)}
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -403,9 +361,9 @@ class MockState:
         Raises:
             ConfigurationError: An argument may not be used.
         """
-        if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= _MOST_FAULTS:
+        if not is_whole(times, 1, _MOST_FAULTS):
             raise ConfigurationError(f"times must be a whole number from 1 to {_MOST_FAULTS:,}.")
-        plan = _fault(fault, retry_after=retry_after, seconds=seconds, body=body, acted=acted)
+        plan = Fault.of(fault, retry_after=retry_after, seconds=seconds, body=body, acted=acted)
         with self._lock:
             self._faults.extend([plan] * times)
 
@@ -422,15 +380,9 @@ class MockState:
         Raises:
             ConfigurationError: An argument may not be used.
         """
-        if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate <= 1:
-            raise ConfigurationError("rate must be a number from 0 to 1.")
-        if not isinstance(faults, list | tuple) or not faults:
-            raise ConfigurationError("faults must be a list of at least one JSON object.")
-        if not (seed is None or isinstance(seed, int)):
-            raise ConfigurationError("seed must be a whole number.")
-        plans = [call(_fault, dict(fault) if isinstance(fault, Mapping) else fault) for fault in faults]
+        random_faults = RandomFaults(rate, faults, seed)
         with self._lock:
-            self._chance = (float(rate), plans, random.Random(seed))  # noqa: S311 - no secret
+            self._random_faults = random_faults
 
     @property
     def faults(self) -> list[Fault]:
@@ -442,21 +394,50 @@ class MockState:
         """Plan nothing to go wrong."""
         with self._lock:
             self._faults.clear()
-            self._chance = _NO_CHANCE
+            self._random_faults = None
 
     def next_fault(self) -> Fault | None:
         """Take the next planned fault, if there is one."""
+        if not self._faults and self._random_faults is None:
+            return None
         with self._lock:
             if self._faults:
                 return self._faults.popleft()
-            rate, plans, draw = self._chance
-            return draw.choice(plans) if draw.random() < rate else None
+            return None if self._random_faults is None else self._random_faults.draw()
+
+    def limit_rate(self, requests_per_second: float | None, burst: int = 1) -> None:
+        """Answer requests beyond a rate with 429 and a Retry-After of whole seconds, as a token bucket does.
+
+        Every request on the API's side counts, before anything else is looked at and before any fault.
+
+        Args:
+            requests_per_second: The rate, such as 5 or 0.5; None takes the limit away.
+            burst: How many may come at once after a pause.
+
+        Raises:
+            ConfigurationError: An argument may not be used.
+        """
+        self.limits.limit_rate(requests_per_second, burst)
+
+    def limit_concurrency(self, concurrency: int | None) -> None:
+        """Answer with 429 and a Retry-After of 1 what comes while so many requests are in flight.
+
+        A request is in flight from when all of it has come until its answer has been sent, or its client is gone. Since
+        the mock is quick, that takes a latency fault:
+        `fail_randomly(1.0, faults=[{"fault": "latency", "seconds": 0.1}])`.
+
+        Args:
+            concurrency: How many; None takes the limit away.
+
+        Raises:
+            ConfigurationError: The argument may not be used.
+        """
+        self.limits.limit_concurrency(concurrency)
 
     def record(self, request: RecordedRequest) -> str:
         """Remember a request, and give it an id."""
-        with self._lock:
-            self._requests.append(request)
-            return f"req_{next(self._counter)}"
+        self._requests.append(request)
+        return f"req_{next(self._counter)}"
 
     def answered(self, request: RecordedRequest, status_code: int | None) -> None:
         """Note how a request was answered; None for not at all."""
@@ -466,7 +447,7 @@ class MockState:
 
     def cancel(
         self, authorization: bytes | None, namespace: str | None, bucket_identifier: str, batch_id: str
-    ) -> Answer:
+    ) -> MockResponse:
         """Cancel a batch, or say why not, in the order of checks that the contract assumes.
 
         Args:
@@ -479,31 +460,33 @@ class MockState:
         with self._lock:
             key = self._key(authorization)
             if key is None:
-                return error(401)
+                return error_response(401)
             name = key.default if namespace is None else self._namespace(namespace)
             if name is not None and key.namespaces is not None and name not in key.namespaces:
-                return error(403, details={"resource": "namespace"})
+                return error_response(403, details={"resource": "namespace"})
             if name is None or name not in self._namespaces:
-                return error(404, "Namespace not found.", details={"resource": "namespace"})
+                return error_response(404, "Namespace not found.", details={"resource": "namespace"})
+            address = name, bucket_identifier, batch_id
+            if response := self._canceled.get(address):
+                return response
             if (name, bucket_identifier) not in self._buckets:
-                return error(404, "Bucket not found.", details={"resource": "bucket"})
-            place = name, bucket_identifier, batch_id
-            batch = self._batches.get(place)
+                return error_response(404, "Bucket not found.", details={"resource": "bucket"})
+            batch = self._batches.get(address)
             if batch is None:
-                return error(404, "Batch not found.", details={"resource": "batch"})
+                return error_response(404, "Batch not found.", details={"resource": "batch"})
             if batch.status in CANCELABLE:
-                batch = self._batches[place] = attrs.evolve(batch, status=TaskStatus.CANCELED)
+                batch = self._batches[address] = attrs.evolve(batch, status=TaskStatus.CANCELED)
             if batch.status is not TaskStatus.CANCELED:
                 status = batch.status.value
-                return error(400, f"A batch that is {status} cannot be cancelled.", details={"status": status})
-            return Answer(status_code=200, body=batch.task())
+                return error_response(400, f"A batch that is {status} cannot be cancelled.", details={"status": status})
+            response = self._canceled[address] = MockResponse(200, json.dumps(batch._task()).encode())
+            return response
 
     def _key(self, authorization: bytes | None) -> _Key | None:
         scheme, _, token = (authorization or b"").partition(b" ")
         if scheme.lower() != b"bearer":
             return None
-        token = token.lstrip(b" ")
-        return next((key for known, key in self._keys.items() if hmac.compare_digest(known, token)), None)
+        return self._keys.get(token.lstrip(b" "))
 
     def _added_namespace(self, name_or_id: str) -> str:
         """Find the name of a namespace, or add one of this name."""
@@ -516,64 +499,15 @@ class MockState:
         """Find the name of a namespace."""
         if name_or_id in self._namespaces:
             return name_or_id
-        return next((name for name, id_ in self._namespaces.items() if id_ == name_or_id), None)
+        return self._names_by_id.get(name_or_id)
 
 
-def _fault(
-    fault: int | str,
-    *,
-    retry_after: float | str | None = None,
-    seconds: float | None = None,
-    body: Any = None,
-    acted: bool = False,
-) -> Fault:
-    return Fault.of(fault, retry_after=retry_after, seconds=seconds, body=_json(body, "body"), acted=acted)
-
-
-def call(function: Callable[..., Any], arguments: object) -> Any:
-    """Call a function with a JSON object of arguments.
-
-    Raises:
-        ConfigurationError: It is no object, an argument is unknown or missing, or the function refuses one.
-    """
-    parameters = inspect.signature(function).parameters
-    fields = f"the fields are {', '.join(parameters)}"
-    if not isinstance(arguments, dict):
-        raise ConfigurationError(f"A JSON object is needed; {fields}.")
-    for name in arguments:
-        if name not in parameters:
-            raise ConfigurationError(f"Unknown field {name!r}: {fields}.")
-    for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in arguments:
-            raise ConfigurationError(f"The field {name!r} is missing: {fields}.")
-    return function(**arguments)
-
-
-def _text(value: object, name: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{name} must be a string that is not empty, not {value!r}.")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ConfigurationError(f"{name} {value!r} holds half a surrogate pair, which no request can name.")
-    return value
-
-
-def _items(items: Any, name: str) -> list[str | dict[str, Any]]:
-    if not isinstance(items, list | tuple) or not all(isinstance(item, str | dict) for item in items):
-        raise ConfigurationError(f"{name} must be a list of strings and JSON objects.")
-    copied: list[str | dict[str, Any]] = _json(list(items), name)
-    return copied
-
-
-def _json(value: Any, name: str) -> Any:
-    """Copy a JSON value, so that later changes to the original do not reach the mock."""
-    try:
-        copied = json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{name} is not JSON: {error}.") from None
-    level, depth = [copied], 0
-    while level:
-        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
-        level, depth = [item for items in inner for item in items], depth + 1
-        if depth > _DEEPEST_JSON:
-            raise ConfigurationError(f"{name} is nested more than {_DEEPEST_JSON} deep.")
-    return copied
+def _batches(batches: Iterable[object]) -> list[Batch]:
+    """Make batches of the arguments of `add_batch` by name."""
+    made = []
+    for number, batch in enumerate(batches, 1):
+        try:
+            made.append(call_with_fields(Batch.of, batch))
+        except ConfigurationError as refusal:
+            raise ConfigurationError(f"Batch {number}: {refusal}") from None
+    return made
