@@ -10,25 +10,26 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import pytest
+import trio
 
 from mixpeek_batches import AsyncClient, CancelResult, Client
 
-KINDS = ["threads", "loop", "given", "async-httpx", "async-aiohttp", "async-given"]
-OWN_KINDS = [kind for kind in KINDS if "given" not in kind]
+KINDS = ["threads", "given", "async", "async-given"]
+OWN_KINDS = ["threads", "async"]
 
 
 class Bulk:
     """Cancels many batches in one of the ways.
 
     Args:
-        kind: The way: a Client over threads, over aiohttp's loop, or with an httpx client of the user's; an AsyncClient
-            over httpx, over aiohttp, or with an httpx client of the user's.
+        kind: The way: a Client, or an AsyncClient (in asyncio or in trio), over transports of their own or with an
+            httpx client of the user's.
     """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.is_async = kind.startswith("async")
+        self.is_trio = kind == "trio"
+        self.is_async = kind.startswith("async") or self.is_trio
         self.is_given = kind.endswith("given")
 
     def run(
@@ -70,13 +71,15 @@ class Bulk:
                     seen.append(result)
                     if consume(result):
                         break
+            if self.is_trio:
+                return  # which looks after its tasks by itself
             for _ in range(100):  # the loop closes generators that were left by tasks of its own
                 if asyncio.all_tasks() == {asyncio.current_task()}:
                     return
                 await asyncio.sleep(0.01)
             raise AssertionError(asyncio.all_tasks())
 
-        asyncio.run(run())
+        trio.run(run) if self.is_trio else asyncio.run(run())
         return seen
 
     def one(self, url: str, **options: Any) -> CancelResult:
@@ -102,8 +105,3 @@ def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < give_up, f"it did not become true in {seconds:g} s"
         time.sleep(0.01)
-
-
-def without_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make it as if the [aiohttp] extra were not installed."""
-    monkeypatch.setattr("mixpeek_batches.client.has_aiohttp", lambda: False)

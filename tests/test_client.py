@@ -15,8 +15,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import httpx
 import pytest
 import trustme
+from bulk import wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mixpeek_batches_api import __version__
@@ -30,6 +32,7 @@ from mixpeek_batches import (
     AsyncClient,
     AuthenticationError,
     BadRequestError,
+    ConfigurationError,
     InternalServerError,
     MixpeekError,
     NotFoundError,
@@ -133,9 +136,21 @@ def test_connection_that_the_server_closed_between_calls(connect: Callable[..., 
     """A connection that went stale is replaced, and that is no attempt."""
     with Peer([response(), CLOSE]) as peer, connect(peer.url, max_retries=0) as client:
         client.cancel_batch("bkt_1", "btch_1")
-        time.sleep(0.1)
+        wait_until(lambda: peer.open == 0)
         client.cancel_batch("bkt_1", "btch_1")
     assert (len(peer.requests), peer.connections) == (2, 2)
+
+
+def test_connection_that_ends_as_it_is_used(connect: Callable[..., Any], waits: list[float]) -> None:
+    """So is one that ends without a byte of an answer, and only such a one, at once."""
+    with Peer(response(), [RESET], response()) as peer, connect(peer.url, max_retries=0) as client:
+        client.cancel_batch("bkt_1", "btch_1")
+        client.cancel_batch("bkt_1", "btch_1")
+    assert (len(peer.requests), peer.connections, waits) == (3, 2, [])
+    with Peer(response(), [b"H", RESET], response()) as peer, connect(peer.url, max_retries=0) as client:
+        client.cancel_batch("bkt_1", "btch_1")
+        with pytest.raises(APIConnectionError):
+            client.cancel_batch("bkt_1", "btch_1")
 
 
 # What is sent
@@ -228,16 +243,79 @@ def test_base_url_with_a_path(cancel: Cancel) -> None:
 
 
 def test_users_client(connect: Callable[..., Any]) -> None:
-    """An httpx client of the user's sends with its own headers, but with our key, and follows no redirect."""
+    """An httpx client of the user's sends with its headers and cookies, and with our key, and follows no redirect."""
     headers = {"X-Trace": "7", "Authorization": "Bearer other"}
-    http_options = {"headers": headers, "auth": ("u", "p"), "follow_redirects": True}
-    redirect = response(307, b"", {"Location": "/elsewhere"})
-    with Peer(response(), redirect) as peer, connect(peer.url, http_options=http_options) as client:
-        client.cancel_batch("bkt_1", "btch_1")
+    http_options = {"headers": headers, "cookies": {"a": "b"}, "follow_redirects": True}
+    redirect = response(307, b"", {"Location": "/elsewhere", "Set-Cookie": "c=d"})
+    with Peer(redirect, response()) as peer, connect(peer.url, http_options=http_options) as client:
         with pytest.raises(APIStatusError, match="redirect"):
             client.cancel_batch("bkt_1", "btch_1")
+        client.cancel_batch("bkt_1", "btch_1")
     assert len(peer.requests) == 2
     assert (peer.requests[0].header("X-Trace"), peer.requests[0].header("Authorization")) == (b"7", b"Bearer sk_test")
+    assert [request.header("Cookie") for request in peer.requests] == [b"a=b", b"c=d; a=b"]
+
+
+@pytest.mark.parametrize("api_key", [None, "sk_test"])
+def test_auth_of_the_users_client(cancel: Cancel, api_key: str | None) -> None:
+    """The auth of a user's httpx client takes the place of a key."""
+    with Peer(response()) as peer:
+        cancel(peer.url, api_key=api_key, http_options={"auth": ("u", "p")})
+    assert peer.requests[0].header("Authorization") == b"Basic dTpw"
+
+
+def test_base_url_of_the_users_client(cancel: Cancel, failure: Failure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does its base URL, which wins over the environment, and may not stand beside another."""
+    monkeypatch.setenv("MIXPEEK_BASE_URL", "https://name.invalid")
+    with Peer(response()) as peer:
+        cancel(http_options={"base_url": f"{peer.url}/x"})
+        assert type(failure(peer.url, http_options={"base_url": f"{peer.url}/x"})) is ConfigurationError
+    assert [request.line for request in peer.requests] == [b"POST /x/v1/buckets/bkt_1/batches/btch_1/cancel HTTP/1.1"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LookupError("a bug"),
+        httpx.HTTPStatusError("x", request=httpx.Request("POST", "/"), response=httpx.Response(500)),
+    ],
+)
+def test_hook_that_fails(connect: Callable[..., Any], waits: list[float], error: Exception) -> None:
+    """What a hook of the user's raises, and is no failure of the network, comes out as it is, once."""
+
+    def hook(_: object) -> None:
+        raise error
+
+    async def async_hook(_: object) -> None:
+        raise error
+
+    with Peer(response()) as peer, connect(peer.url, http_options={}) as client:
+        client.http.event_hooks["response"] = [async_hook if isinstance(client.client, AsyncClient) else hook]
+        with pytest.raises(type(error)) as caught:
+            client.cancel_batch("bkt_1", "btch_1")
+    assert caught.value is error
+    assert (len(peer.requests), waits) == (1, [])
+
+
+def test_hook_that_reads_the_body(connect: Callable[..., Any]) -> None:
+    """A response that a hook has read, or that a transport made, is used as it is."""
+
+    def hook(response: httpx.Response) -> None:
+        response.read()
+
+    async def async_hook(response: httpx.Response) -> None:
+        await response.aread()
+
+    packed = gzip.compress(json.dumps(TASK).encode())
+    with (
+        Peer(response(200, packed, {"Content-Encoding": "gzip"})) as peer,
+        connect(peer.url, http_options={}) as client,
+    ):
+        client.http.event_hooks["response"] = [async_hook if isinstance(client.client, AsyncClient) else hook]
+        assert client.cancel_batch("bkt_1", "btch_1").to_dict() == TASK
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=TASK))
+    with connect("https://name.invalid", http_options={"transport": transport}) as client:
+        assert client.cancel_batch("bkt_1", "btch_1").to_dict() == TASK
 
 
 # The server refuses or fails
@@ -562,7 +640,7 @@ def test_timeout(failure: Failure, script: Script) -> None:
         error = failure(peer.url, timeout=0.3)
         assert time.monotonic() - started < 5
     assert type(error) is APITimeoutError
-    assert str(error) == "No whole answer from 127.0.0.1 within 0.3 s."
+    assert str(error) == "No complete response from 127.0.0.1 within 0.3 s."
 
 
 def test_timeout_of_the_tls_handshake(failure: Failure) -> None:

@@ -71,7 +71,7 @@ def test_timeout_is_tried_again(cancel: Cancel, waits: list[float]) -> None:
 
 def test_last_error_counts(failure: Failure, waits: list[float]) -> None:
     """The error is that of the last attempt, be it of another kind."""
-    with Peer(response(503), [RESET], response(404)) as peer:
+    with Peer([response(503), CLOSE], [RESET], response(404)) as peer:
         assert type(failure(peer.url, max_retries=9)) is NotFoundError
     assert len(waits) == 2
 
@@ -99,11 +99,11 @@ def test_default_timeout(connect: Callable[..., Any]) -> None:
 
 
 def test_backoff_grows_and_varies(failure: Failure, waits: list[float]) -> None:
-    """The waits are random, below a bound that doubles up to 8 s."""
+    """The waits are random, between a bound that doubles up to 8 s and half of it."""
     with Peer(response(503)) as peer:
         failure(peer.url, max_retries=30)
-    assert all(wait <= min(8, 0.5 * 2**n) for n, wait in enumerate(waits))
-    assert max(waits) > 2
+    bounds = [min(8, 0.5 * 2**n) for n in range(30)]
+    assert all(bound / 2 <= wait <= bound for bound, wait in zip(bounds, waits, strict=True))
     assert len(set(waits)) == 30
 
 
@@ -111,7 +111,7 @@ def test_backoff_grows_and_varies(failure: Failure, waits: list[float]) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-@pytest.mark.parametrize(("value", "wait"), [("0", 0.0), ("2", 2.0), ("0.25", 0.25), (" 60 ", 60.0)])
+@pytest.mark.parametrize(("value", "wait"), [("2", 2.0), ("0.25", 0.25), (" 60 ", 60.0)])
 def test_retry_after_in_seconds(cancel: Cancel, waits: list[float], status: int, value: str, wait: float) -> None:
     """The server says how long to wait, with any status that is tried again."""
     with Peer(response(status, headers={"Retry-After": value}), response()) as peer:
@@ -157,23 +157,20 @@ def test_retry_after_a_date(
     assert 20 < waits[0] <= 30
 
 
-def test_retry_after_a_past_date(cancel: Cancel, waits: list[float]) -> None:
-    """A moment that is over is not waited for."""
-    with Peer(response(503, headers={"Retry-After": http_date(-3600)}), response()) as peer:
-        cancel(peer.url, max_retries=1)
-    assert waits == [0.0]
-
-
 @pytest.mark.parametrize(
-    "value", ["", "-5", "1e3", "soon", "2 s", "10, 20", "nan", "inf", "٣", "Mon, 99 Foo 2026 00:00:00 GMT"]
+    "value",
+    [
+        *["", "0", "0.0", "-5", "1e3", "soon", "2 s", "10, 20", "nan", "inf", "٣"],
+        *["Mon, 99 Foo 2026 00:00:00 GMT", "Sun, 06 Nov 1994 08:49:37 GMT"],
+    ],
 )
 def test_retry_after_without_sense(failure: Failure, waits: list[float], value: str) -> None:
-    """What is neither a number nor a date is as good as nothing."""
+    """What is neither a number nor a date, or asks for no wait, is as good as nothing."""
     with Peer(response(503, headers={"Retry-After": value})) as peer:
         error = failure(peer.url, max_retries=1)
     assert error.retry_after is None
     assert len(waits) == 1
-    assert 0 <= waits[0] <= 0.5
+    assert 0.25 <= waits[0] <= 0.5
 
 
 @pytest.mark.parametrize(
@@ -199,7 +196,8 @@ def records(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 def test_log(cancel: Cancel, waits: list[float], caplog: pytest.LogCaptureFixture) -> None:
     """An attempt is a debug line and a retry a warning, under `mixpeek_batches`."""
     caplog.set_level(logging.DEBUG)
-    with Peer(response(503, headers={"X-Request-ID": "req_7", "Retry-After": "3"}), [RESET], response()) as peer:
+    headers = {"X-Request-ID": "req_7", "Retry-After": "3"}
+    with Peer([response(503, headers=headers), CLOSE], [RESET], response()) as peer:
         cancel(peer.url, max_retries=2)
     first, first_wait, second, second_wait, third = records(caplog)
     path = "POST /v1/buckets/bkt_1/batches/btch_1/cancel -> "
@@ -210,8 +208,9 @@ def test_log(cancel: Cancel, waits: list[float], caplog: pytest.LogCaptureFixtur
     assert third[1].startswith(f"{path}200 in 0.")
     assert third[1].endswith(" s, request -")
     assert first_wait[0] == second_wait[0] == "WARNING"
-    assert first_wait[1].startswith("Attempt 1 of 3 failed, next in 3.00 s: The server answered Service Unavailable")
-    assert second_wait[1].startswith("Attempt 2 of 3 failed, next in ")
+    place = "Batch 'btch_1' of bucket 'bkt_1': "
+    assert first_wait[1].startswith(f"{place}attempt 1 of 3 failed, next in 3.00 s: The server answered Service Unav")
+    assert second_wait[1].startswith(f"{place}attempt 2 of 3 failed, next in ")
 
 
 def test_log_of_a_success(cancel: Cancel, caplog: pytest.LogCaptureFixture) -> None:
@@ -231,4 +230,4 @@ def test_log_of_a_timeout(failure: Failure, caplog: pytest.LogCaptureFixture) ->
         assert type(failure(peer.url, timeout=0.2)) is APITimeoutError
     ((level, text),) = records(caplog)
     assert level == "DEBUG"
-    assert "No whole answer from 127.0.0.1 within 0.2 s." in text
+    assert "No complete response from 127.0.0.1 within 0.2 s." in text

@@ -1,321 +1,372 @@
-"""Many batches at once: a stream of pairs in, a stream of results out, and no more in memory than is under way."""
+"""The two drivers of the scheduler: threads, and the tasks of an event loop. They send, wait and hand out results."""
 
 from __future__ import annotations
 
-import asyncio
+import atexit
 import contextlib
+import contextvars
+import math
+import os
 import queue
+import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ._results import CancelResult, Gate, Halt, Pair, StoppedError
-from .errors import ConfigurationError, MixpeekError
+from ._scheduler import Job, Scheduler, Step
+from ._settings import CLOSED
+from .errors import APIConnectionError, ConfigurationError, MixpeekError
+from .results import CancelResult
 
 if TYPE_CHECKING:
+    import anyio
+    import anyio.abc
     from mixpeek_batches_api.models import TaskResponse
 
-_READ_AHEAD = 256  # pairs that a feeding thread may be ahead
-_PATIENCE = 1.0  # seconds for threads to end; one that a source or somebody else's httpx client blocks ends later
+    from ._transports import Transport
+
+Outcome = tuple["TaskResponse | MixpeekError", int]
+"""What became of an attempt, and how many requests it was."""
+
+_END = object()
+_JOIN_TIMEOUT = (
+    1.0  # seconds for threads to end; one that the user's httpx client blocks ends later, and holds up nobody
+)
 
 
-def read(pair: Any) -> tuple[str, str, str | None]:
-    """Take a pair apart.
-
-    Raises:
-        ConfigurationError: It is no pair.
-    """
-    if not isinstance(pair, tuple | list) or len(pair) not in {2, 3}:
-        raise ConfigurationError(f"A pair of bucket_identifier and batch_id is needed, not {pair!r:.100}.")
-    return pair[0], pair[1], pair[2] if len(pair) == 3 else None
-
-
-def _malformed(error: ConfigurationError) -> CancelResult:
-    return CancelResult(bucket_identifier="", batch_id="", error=error)
-
-
-AsyncCancel = Callable[[str, str, str | None], Awaitable["TaskResponse"]]
-Cancel = Callable[[str, str, str | None], "TaskResponse"]
-
-
-async def each(
-    pairs: Iterable[Pair] | AsyncIterable[Pair],
-    cancels: list[AsyncCancel],
-    late: Callable[[CancelResult], None] | None = None,
-) -> AsyncGenerator[CancelResult]:
-    """Cancel each batch of a stream, as many at a time as there are functions to do it, and give results as they end.
+class _Run:
+    """What both drivers share.
 
     Args:
-        pairs: The batches. An iterable that is no list or tuple is advanced in a thread of its own, since it may block.
-        cancels: A function for each worker.
-        late: Gets what had ended when nobody wanted more results.
-
-    Raises:
-        Exception: What `pairs` raised, after all that came before it has ended.
+        scheduler: Decides.
+        prepare: Makes a job of a pair.
+        runs: Holds the run while there is one, for its client to close.
     """
-    source: AsyncIterator[Pair] = aiter(pairs) if isinstance(pairs, AsyncIterable) else _fed(pairs)
-    results: asyncio.Queue[CancelResult | None] = asyncio.Queue()
-    slots = asyncio.Semaphore(2 * len(cancels))  # no worker runs ahead of a slow reader, nor holds back what is done
-    turn = asyncio.Lock()
-    ended = False
 
-    async def work(cancel: AsyncCancel) -> None:
-        nonlocal ended
-        while True:
-            await slots.acquire()
-            async with turn:
-                if ended:
-                    return
-                try:
-                    pair = await anext(source)
-                except BaseException as error:
-                    ended = True
-                    if isinstance(error, StopAsyncIteration):
-                        return
-                    raise
-            results.put_nowait(await _result(cancel, pair))
+    def __init__(self, scheduler: Scheduler, prepare: Callable[[Any], Job], runs: set[Any]) -> None:
+        self.scheduler = scheduler
+        self._prepare = prepare
+        self._runs = runs
+        self._failure: BaseException | None = None  # of `pairs`
+        self._closed = False
+        self._stop_at = math.inf
 
-    async def finish() -> None:
+    def stop(self, seconds: float) -> None:
+        """Send nothing more, and give what is in flight some seconds to end; of any thread, or a signal's handler.
+
+        What has not ended then has a result too, which says that it is not known.
+        """
+        self._stop_at = time.monotonic() + seconds
+        self.scheduler.stop()
+
+    def _fetched(self, pair: Any) -> None:
+        if pair is _END:
+            self.scheduler.exhausted()
+            return
+        job = self._prepare(pair)
+        if job.error is not None:
+            self.scheduler.refuse(job, job.error)
+        else:
+            self.scheduler.add(job)
+
+    def _ended(self, job: Job, outcome: Outcome | BaseException) -> None:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        job.attempts += outcome[1] - 1
+        if self._closed and isinstance(outcome[0], APIConnectionError):
+            return  # it was the closing that ended it
+        self.scheduler.finished(job, outcome[0], time.monotonic())
+
+    def _next_step(self) -> CancelResult | Job | Step:
+        step = self.scheduler.next_step(time.monotonic())
+        if isinstance(step, CancelResult):
+            return step
+        if self._closed:
+            raise ConfigurationError(CLOSED)
+        if step is Step.WAIT and time.monotonic() >= self._stop_at:
+            return self.scheduler.abandon(
+                APIConnectionError("Interrupted before the server had answered: the batch may be cancelled, or not.")
+            )
+        if step is Step.DONE and self._failure is not None:
+            raise self._failure
+        return step
+
+    def _wait_until(self) -> float:
+        return min(self.scheduler.wake_at, self._stop_at)
+
+
+_thread_runs: weakref.WeakSet[ThreadRun] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """End what a script left behind, before the interpreter takes its threads away."""
+    for run in list(_thread_runs):
+        run.end()
+
+
+class ThreadRun(_Run):
+    """A run in threads, as many as requests were in flight at a time.
+
+    Args:
+        pairs: What to cancel.
+        scheduler: See _Run.
+        prepare: See _Run.
+        send: Sends a job's request and waits for the outcome.
+        runs: See _Run.
+    """
+
+    def __init__(
+        self,
+        pairs: Iterable[Any],
+        scheduler: Scheduler,
+        prepare: Callable[[Any], Job],
+        send: Callable[[Job], Outcome],
+        runs: set[ThreadRun],
+    ) -> None:
+        super().__init__(scheduler, prepare, runs)
+        self._pairs = pairs
+        self._send = send
+        self.in_flight: set[Transport] = set()
+        self._todo: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        # A None wakes whoever waits; SimpleQueue may be used in a signal's handler.
+        self._outcomes: queue.SimpleQueue[tuple[Job, Outcome | BaseException] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._pid = os.getpid()
+        self._over = False
+
+    def stop(self, seconds: float) -> None:
+        """See _Run."""
+        super().stop(seconds)
+        self._outcomes.put(None)
+
+    def close(self) -> None:
+        """End it because its client is closed."""
+        self._closed = True
+        self.end()
+
+    def end(self) -> None:
+        """Send nothing more, abort what is in flight, and let the threads end."""
+        if self._over or self._pid != os.getpid():
+            return  # a forked process has none of the threads, and must not touch the connections
+        self._over = True
+        for _ in self._threads:
+            self._todo.put(None)
+        for transport in list(self.in_flight):
+            transport.abort()
+        self._outcomes.put(None)
+
+    def results(self) -> Generator[CancelResult]:
+        """Send, and give the results as they come."""
+        if self._closed:
+            raise ConfigurationError(CLOSED)
+        pairs = iter(self._pairs)
+        self._runs.add(self)
+        _thread_runs.add(self)
         try:
-            outcomes = await asyncio.gather(*workers, return_exceptions=True)
+            while True:
+                while not self._outcomes.empty():
+                    self._receive(0)
+                step = self._next_step()
+                if isinstance(step, CancelResult):
+                    yield step
+                    if self._pid != os.getpid():
+                        raise ConfigurationError(
+                            "This generator belongs to the process that was forked: make a new one."
+                        )
+                elif isinstance(step, Job):
+                    self._start(step)
+                elif step is Step.FETCH:
+                    try:
+                        pair = next(pairs, _END)
+                    except Exception as error:  # raised once all that came before has ended
+                        self._failure, pair = error, _END
+                    self._fetched(pair)
+                elif step is Step.WAIT:
+                    self._receive(self._wait_until() - time.monotonic())
+                else:
+                    return
         finally:
-            results.put_nowait(None)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+            self.end()
+            self._runs.discard(self)
+            if self._pid == os.getpid():
+                give_up = time.monotonic() + _JOIN_TIMEOUT
+                for thread in self._threads:
+                    if thread is not threading.current_thread():
+                        thread.join(max(0.0, give_up - time.monotonic()))
 
-    workers = [asyncio.create_task(work(cancel)) for cancel in cancels]
-    finisher = asyncio.create_task(finish())
-    try:
-        while (result := await results.get()) is not None:
-            slots.release()
-            yield result
-        await finisher
-    finally:
-        for task in (finisher, *workers):
-            task.cancel()
-        await asyncio.gather(finisher, *workers, return_exceptions=True)
-        if isinstance(source, AsyncGenerator):
-            await source.aclose()
-        while late is not None and not results.empty():
-            result = results.get_nowait()
-            if result is not None:
-                late(result)
+    def _start(self, job: Job) -> None:
+        if self.scheduler.in_flight > len(self._threads):
+            # Each in a copy of the context, for those who keep a trace or a tenant in it.
+            work = contextvars.copy_context().run
+            thread = threading.Thread(target=work, args=(self._work,), name="mixpeek-batches", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._todo.put(job)
 
+    def _work(self) -> None:
+        while (job := self._todo.get()) is not None and not self._over:
+            try:
+                outcome: Outcome | BaseException = self._send(job)
+            except BaseException as error:  # a bug in a hook of the user's; raised where the results are read
+                outcome = error
+            self._outcomes.put((job, outcome))
 
-async def _result(cancel: AsyncCancel, pair: Pair) -> CancelResult:
-    try:
-        bucket, batch, namespace = read(pair)
-    except ConfigurationError as error:
-        return _malformed(error)
-    try:
-        task = await cancel(bucket, batch, namespace)
-    except MixpeekError as error:
-        return CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=namespace, error=error)
-    return CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=namespace, task=task)
+    def _receive(self, seconds: float) -> None:
+        with contextlib.suppress(queue.Empty):
+            # In steps of a second, since Ctrl-C does not end the wait for a lock everywhere.
+            item = self._outcomes.get(timeout=min(max(seconds, 0.0), 1.0))
+            if item is not None:
+                self._ended(*item)
 
 
-async def _fed(pairs: Iterable[Pair]) -> AsyncGenerator[Pair]:
-    """Advance an iterable without keeping the event loop waiting for it."""
-    if isinstance(pairs, list | tuple):
-        for pair in pairs:
-            yield pair
-        return
-    loop = asyncio.get_running_loop()
-    buffer: deque[Any] = deque()
-    room, wake, end = threading.Semaphore(_READ_AHEAD), asyncio.Event(), object()
-    stopped = waiting = False
+class AsyncRun(_Run):
+    """A run in the tasks of an event loop.
 
-    def put(item: Any) -> None:
-        buffer.append(item)
-        if waiting:
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(wake.set)
-
-    def feed() -> None:
-        failure: BaseException | None = None
-        try:
-            for pair in pairs:
-                room.acquire()
-                if stopped:
-                    return
-                put((pair, None))
-        except BaseException as error:  # it is raised where the pairs are used
-            failure = error
-        put((end, failure))
-
-    threading.Thread(target=feed, name="mixpeek-batches-feed", daemon=True).start()
-    try:
-        while True:
-            while not buffer:
-                wake.clear()
-                waiting = True
-                if not buffer:
-                    await wake.wait()
-                waiting = False
-            pair, failure = buffer.popleft()
-            if failure is not None:
-                raise failure
-            if pair is end:
-                return
-            room.release()
-            yield pair
-    finally:
-        stopped = True
-        room.release()
-
-
-def each_in_threads(
-    pairs: Iterable[Pair], cancels: list[Cancel], gate: Gate, halt: Halt | None = None
-) -> Generator[CancelResult]:
-    """Cancel each batch of a stream in threads, one for each function, and give results as they end.
+    The tasks belong to one of their own, and not to the generator: cancel scopes must not be open across a `yield`,
+    since whoever uses the generator may close it in another task, or leave its own scopes in another order.
 
     Args:
-        pairs: The batches. They are advanced in one more thread, since they may block.
-        cancels: A function for each thread.
-        gate: What the functions wait at; it is closed for good when nobody wants more results.
-        halt: Ends the work early.
-
-    Raises:
-        Exception: What `pairs` raised, after all that came before it has ended.
+        pairs: What to cancel.
+        scheduler: See _Run.
+        prepare: See _Run.
+        send: Sends a job's request and waits for the outcome.
+        runs: See _Run.
     """
-    # No locks but those of these queues, which a signal's handler may use while this thread does too.
-    todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    results: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    room: queue.SimpleQueue[None] = queue.SimpleQueue()  # the source does not run ahead of a slow reader
-    end, halted = object(), object()
-    failures: list[BaseException] = []
 
-    def feed() -> None:
+    def __init__(
+        self,
+        pairs: Iterable[Any] | AsyncIterable[Any],
+        scheduler: Scheduler,
+        prepare: Callable[[Any], Job],
+        send: Callable[[Job], Awaitable[Outcome]],
+        runs: set[AsyncRun],
+    ) -> None:
+        super().__init__(scheduler, prepare, runs)
+        self._pairs = pairs
+        self._send = send
+        self._outcomes: deque[tuple[Job, Outcome | BaseException]] = deque()
+        self._pairs_fetched: deque[Any] = deque()
+        self._wake: anyio.Event
+        self._wanted: anyio.Event
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._over = False
+
+    def close(self) -> None:
+        """End it because its client is closed."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+            self._wake.set()
+
+    async def results(self) -> AsyncGenerator[CancelResult]:
+        """Send, and give the results as they come."""
+        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
+
+        if self._closed:
+            raise ConfigurationError(CLOSED)
+        pairs = None if isinstance(self._pairs, AsyncIterable) else iter(self._pairs)
+        self._wake, self._wanted = anyio.Event(), anyio.Event()
+        started, ended = anyio.Event(), anyio.Event()
+        supervisor = await _start_task(self._supervise, started, ended)
+        self._runs.add(self)
         try:
-            for pair in pairs:
-                room.get()
-                if gate.stop.is_set():
+            await started.wait()
+            assert self._tasks is not None
+            if isinstance(self._pairs, AsyncIterable):
+                self._tasks.start_soon(self._feed, aiter(self._pairs))
+            while True:
+                while self._outcomes:
+                    self._ended(*self._outcomes.popleft())
+                while self._pairs_fetched:
+                    self._fetched(self._pairs_fetched.popleft())
+                step = self._next_step()
+                if isinstance(step, CancelResult):
+                    yield step
+                elif isinstance(step, Job):
+                    self._tasks.start_soon(self._work, step)
+                elif step is Step.FETCH:
+                    if pairs is None:
+                        self._wanted.set()
+                        continue
+                    try:
+                        pair = next(pairs, _END)
+                    except Exception as error:  # raised once all that came before has ended
+                        self._failure, pair = error, _END
+                    self._fetched(pair)
+                elif step is Step.WAIT:
+                    await self._receive()
+                else:
                     return
-                todo.put(pair)
-        except BaseException as error:  # it is raised where the results are read
-            failures.append(error)
-        for _ in cancels:
-            todo.put(end)
+        finally:
+            self._end()
+            self._runs.discard(self)
+            with anyio.CancelScope(shield=True):
+                await ended.wait()
+            del supervisor
 
-    def work(cancel: Cancel) -> None:
+    async def _supervise(self, started: anyio.Event, ended: anyio.Event) -> None:
+        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
+
         try:
-            while (pair := todo.get()) is not end and not gate.stop.is_set():
-                results.put(_result_here(cancel, pair, gate))
-        except StoppedError:
-            pass
-        except BaseException as error:
-            failures.append(error)
-        results.put(end)
+            async with anyio.create_task_group() as self._tasks:
+                started.set()
+                if self._over:  # before it began
+                    return
+                await anyio.sleep_forever()
+        finally:
+            ended.set()
 
-    def stop() -> None:
-        gate.stop.set()
-        room.put(None)
-        for _ in cancels:
-            todo.put(end)
+    async def _work(self, job: Job) -> None:
+        outcome: Outcome | BaseException
+        try:
+            outcome = await self._send(job)
+        except Exception as error:  # a bug in a hook of the user's; raised where the results are read
+            outcome = error
+        self._outcomes.append((job, outcome))
+        self._wake.set()
 
-    if halt is not None:
-        halt.add(lambda: results.put(halted))
-    for _ in range(2 * len(cancels)):
-        room.put(None)
-    threads = [
-        threading.Thread(target=feed, name="mixpeek-batches-feed", daemon=True),
-        *(threading.Thread(target=work, args=(cancel,), name="mixpeek-batches", daemon=True) for cancel in cancels),
-    ]
-    for thread in threads:
-        thread.start()
-    working = len(cancels)
-    try:
-        while working:
-            item = results.get()
-            if item is end:
-                working -= 1
-            elif item is halted:
-                stop()
+    async def _feed(self, pairs: AsyncIterator[Any]) -> None:
+        """Advance asynchronous pairs, all in this task, as their own cancel scopes need."""
+        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
+
+        pair = None
+        while pair is not _END:
+            await self._wanted.wait()
+            self._wanted = anyio.Event()
+            try:
+                pair = await anext(pairs, _END)
+            except Exception as error:  # raised once all that came before has ended
+                self._failure, pair = error, _END
+            self._pairs_fetched.append(pair)
+            self._wake.set()
+
+    async def _receive(self) -> None:
+        """Wait until there is something to look at."""
+        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
+
+        if not (self._outcomes or self._pairs_fetched or self._closed):
+            self._wake = anyio.Event()
+            until = self._wait_until()
+            if until == math.inf:
+                await self._wake.wait()
             else:
-                room.put(None)
-                yield item
-    finally:
-        stop()
-        _join(threads)
-    if failures:
-        raise failures[0]
+                with anyio.move_on_after(max(0.0, until - time.monotonic())):
+                    await self._wake.wait()
 
 
-def _join(threads: list[threading.Thread]) -> None:
-    give_up = time.monotonic() + _PATIENCE
-    for thread in threads:
-        thread.join(max(0.0, give_up - time.monotonic()))
+async def _start_task(run: Callable[..., Any], *args: Any) -> object:
+    """Start a task that belongs to no other, and give what keeps it alive."""
+    trio: Any = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return trio.lowlevel.spawn_system_task(run, *args, context=contextvars.copy_context())
+    import asyncio  # noqa: PLC0415 - not under trio
 
-
-def _result_here(cancel: Cancel, pair: Pair, gate: Gate) -> CancelResult:
-    try:
-        bucket, batch, namespace = read(pair)
-    except ConfigurationError as error:
-        return _malformed(error)
-    try:
-        task = cancel(bucket, batch, namespace)
-    except MixpeekError as error:
-        if gate.stop.is_set():
-            raise StoppedError from None  # it may have failed because it was stopped
-        return CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=namespace, error=error)
-    return CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=namespace, task=task)
-
-
-def each_in_loop(
-    start: Callable[[Callable[[CancelResult], None]], AsyncGenerator[CancelResult]],
-    limit: int,
-    halt: Halt | None = None,
-) -> Generator[CancelResult]:
-    """Give the results of an asynchronous generator that runs in a thread with an event loop of its own.
-
-    Args:
-        start: Makes the generator; it is handed what to call with results that are there when it is cancelled.
-        limit: How many results may wait to be read.
-        halt: Ends the work early.
-    """
-    results: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    end = object()
-    ending = Halt()
-    if halt is not None:
-        halt.add(ending.set)
-
-    async def run() -> None:
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-
-        def cancel() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(lambda: task and task.cancel())
-
-        generator = start(results.put)
-        try:
-            ending.add(cancel)
-            async for result in generator:
-                results.put(result)
-                while results.qsize() >= limit:  # noqa: ASYNC110 - what empties it is another thread
-                    await asyncio.sleep(0.002)
-        finally:
-            await generator.aclose()
-
-    def work() -> None:
-        failure: BaseException | None = None
-        try:
-            asyncio.run(run())
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:  # it is raised where the results are read
-            failure = error
-        results.put((end, failure))
-
-    thread = threading.Thread(target=work, name="mixpeek-batches")
-    thread.start()
-    try:
-        while not isinstance(item := results.get(), tuple):
-            yield item
-    finally:
-        ending.set()
-        thread.join()
-    if item[1] is not None:
-        raise item[1]
+    return asyncio.get_running_loop().create_task(run(*args))

@@ -3,87 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import re
-import weakref
-from collections.abc import Generator
-from typing import Any, ClassVar
 
 import httpx
 
+from ._secrets import Secret
 from .errors import ConfigurationError
 
+CLOSED = "The client is closed: make a new one, or keep the `with` block open."
 DEFAULT_BASE_URL = "https://api.mixpeek.com"
-_REDACTED = "[API key]"
 _LONGEST_TIMEOUT = 86_400.0  # a day, in seconds; sockets overflow on much more
 _BASE_URL = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^\s/?#@:%\[\]\\]+)(:[0-9]{1,5})?(/[^\s?#\\]*)?", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-class Secret(httpx.Auth):
-    """The API key: adds itself to a request and shows itself nowhere else."""
-
-    def __init__(self, key: str) -> None:
-        self._key: Any = key  # it may be anything until `problem` has looked
-
-    def __repr__(self) -> str:
-        return "Secret()"
-
-    __str__ = __repr__
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send the request with the key."""
-        self.sign(request)
-        yield request
-
-    def sign(self, request: httpx.Request) -> None:
-        """Add the key to a request, as RFC 6750 says."""
-        request.headers["Authorization"] = f"Bearer {self._key}"
-
-    def problem(self) -> str | None:
-        """Say in a sentence why the key may not be sent, or nothing."""
-        if not isinstance(self._key, str):
-            return "The API key must be a string."
-        if not self._key:
-            return "No API key: pass api_key or set MIXPEEK_API_KEY."
-        if not re.fullmatch(r"[\x21-\x7e]+", self._key):
-            return (
-                "The API key holds a space, a line break or another character that no key has: check how it was read."
-            )
-        return None
-
-    def redact(self, value: Any) -> Any:
-        """Take the key out of strings, bytes, and JSON values that a server sent."""
-        if isinstance(value, str):
-            return value.replace(self._key, _REDACTED)
-        if isinstance(value, bytes):
-            return value.replace(self._key.encode(), _REDACTED.encode())
-        if isinstance(value, list):
-            return [self.redact(item) for item in value]
-        if isinstance(value, dict):
-            return {self.redact(name): self.redact(item) for name, item in value.items()}
-        return value
-
-
-class _Redaction(logging.Filter):
-    """Keeps the keys in use out of what the libraries under us log, where a server may have repeated one."""
-
-    secrets: ClassVar[weakref.WeakSet[Secret]] = weakref.WeakSet()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        clean = text
-        for secret in list(self.secrets):
-            clean = secret.redact(clean)
-        if clean != text:
-            record.msg, record.args = clean, None
-        return True
-
-
-_redaction = _Redaction()
-for _name in ("httpx", "httpcore.http11", "httpcore.http2", "httpcore.proxy"):
-    logging.getLogger(_name).addFilter(_redaction)
 
 
 def _environment(name: str) -> str | None:
@@ -91,8 +23,8 @@ def _environment(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
-def key_or_environment(given: Secret | None) -> Secret:
-    """Give the key that was passed, else the one in MIXPEEK_API_KEY.
+def key_or_environment(given: Secret | None, *, needed: bool) -> Secret:
+    """Give the key that was passed, else the one in MIXPEEK_API_KEY, else none if none is needed.
 
     Raises:
         ConfigurationError: There is none, or it may not be sent.
@@ -100,9 +32,8 @@ def key_or_environment(given: Secret | None) -> Secret:
     # The key is never a local variable: a traceback may be printed with the values of those.
     secret = given if given is not None else Secret(_environment("MIXPEEK_API_KEY") or "")
     problem = secret.problem()
-    if problem:
+    if problem and (needed or secret):
         raise ConfigurationError(problem)
-    _redaction.secrets.add(secret)
     return secret
 
 
@@ -157,14 +88,22 @@ def _check_text(text: object, name: str) -> None:
         raise ConfigurationError(f"{name} {text!r} holds half a surrogate pair, which UTF-8 cannot carry.") from None
 
 
-def checked_base_url(given: str | None, *, allow_http: bool) -> httpx.URL:
+def checked_base_url(given: str | None, of_client: str = "", *, allow_http: bool) -> httpx.URL:
     """Give the base URL that was passed, else the one in MIXPEEK_BASE_URL, else the vendor's.
+
+    Args:
+        given: The argument.
+        of_client: That of the user's httpx client, which counts as an argument; empty if it has none.
+        allow_http: Whether it may be neither https nor on this machine.
 
     Raises:
         ConfigurationError: It is no URL, has parts that a base URL may not have, or would send the key in the clear.
     """
-    text = given if given is not None else _environment("MIXPEEK_BASE_URL") or DEFAULT_BASE_URL
-    name = "base_url" if given is not None else "MIXPEEK_BASE_URL"
+    if given is not None and of_client:
+        raise ConfigurationError("Pass base_url, or an http_client that has one, but not both.")
+    argument = given if given is not None else of_client or None
+    text = argument if argument is not None else _environment("MIXPEEK_BASE_URL") or DEFAULT_BASE_URL
+    name = "base_url" if argument is not None else "MIXPEEK_BASE_URL"
     _check_text(text, name)
     if "@" in text:
         raise ConfigurationError(f"{name} may not hold a user name or password.")
@@ -202,6 +141,18 @@ def checked_timeout(timeout: float) -> float:
     if not number or not 0 < timeout <= _LONGEST_TIMEOUT:
         raise ConfigurationError(f"timeout must be a number of seconds above 0 and up to {_LONGEST_TIMEOUT:g}.")
     return float(timeout)
+
+
+def checked_rate(rate: float | None) -> float | None:
+    """Give back a bound in requests a second, or None for none.
+
+    Raises:
+        ConfigurationError: It is not a number above 0.
+    """
+    number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if rate is not None and not (number and 0 < rate < float("inf")):
+        raise ConfigurationError("max_rate must be a number of requests a second above 0, or None for no bound.")
+    return rate
 
 
 def checked_count(count: int, name: str, *, least: int) -> int:

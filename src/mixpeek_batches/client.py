@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import ssl
 import sys
+import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -14,38 +15,50 @@ from mixpeek_batches_api import __version__
 from mixpeek_batches_api.api.batches import cancel_batch
 from mixpeek_batches_api.types import UNSET
 
-from . import _settings
-from ._answers import Body, interpret
-from ._lines import AnyAsyncLine, AnyLine, AsyncLine, GivenAsyncLine, GivenLine, Line, has_aiohttp, timed_out, unusable
-from ._results import MOST_AT_ONCE, CancelResult, Gate, Halt, Pair
-from .errors import APIConnectionError, APIStatusError, APITimeoutError, ConfigurationError, MixpeekError
+from . import _retries, _settings
+from ._responses import Body, interpret
+from ._secrets import Secret
+from .errors import APIConnectionError, APITimeoutError, ConfigurationError, MixpeekError
 
 if TYPE_CHECKING:
-    import threading
-
-    import tenacity
     from mixpeek_batches_api.models import TaskResponse
 
-    from . import _bulk
+    from ._bulk import AsyncRun, Outcome, ThreadRun
+    from ._scheduler import Job
+    from ._transports import AsyncTransport, Pool, Transport
+    from .results import CancelResult
 
 logger = logging.getLogger("mixpeek_batches")
 
-LONGEST_RETRY_AFTER = 60.0
-"""Seconds; a server that asks for more is not waited for."""
+Pair = tuple[str, str] | tuple[str, str, str | None]
+"""A bucket and a batch, and perhaps the namespace of both."""
 
-_CLOSED = "The client is closed: make a new one, or keep the `with` block open."
+MAX_CONCURRENCY = 1000
 _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "gzip",
     "User-Agent": "mixpeek-batches/{} python/{}.{}.{}".format(__version__, *sys.version_info),
 }
-_RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+# What the network, or httpx on its behalf, fails with. Anything else is a bug in a hook or in a transport of the
+# user's, and comes out as it is; so does what a hook's raise_for_status() raises.
+_NETWORK_ERRORS = (httpx.RequestError, httpx.StreamError, OSError)
+
+
+class _Clock:
+    """When the attempt of a user's httpx client began: once it had a connection, if its transport says so."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.waiting = True  # for a connection, as far as is known
+
+    def begin(self) -> None:
+        if self.waiting:
+            self.started, self.waiting = time.monotonic(), False
 
 
 class _BaseClient:
     """What both clients share: everything but waiting for the network."""
 
-    _closed = False
     # For the repr of one that could not be made.
     _base_url = httpx.URL("")
     _namespace: str | None = None
@@ -53,18 +66,23 @@ class _BaseClient:
     def __init__(
         self,
         *,
-        secret: _settings.Secret | None,
+        secret: Secret | None,
         namespace: str | None,
         base_url: str | None,
         timeout: float,
         max_retries: int,
+        http_client: httpx.Client | httpx.AsyncClient | None,
         allow_http: bool,
     ) -> None:
-        self._secret = _settings.key_or_environment(secret)
+        own_auth = http_client is not None and http_client.auth is not None
+        self._secret = _settings.key_or_environment(secret, needed=not own_auth)
         self._namespace = _settings.namespace_or_environment(namespace)
-        self._base_url = _settings.checked_base_url(base_url, allow_http=allow_http)
+        of_client = "" if http_client is None else str(http_client.base_url)
+        self._base_url = _settings.checked_base_url(base_url, of_client, allow_http=allow_http)
         self._timeout = _settings.checked_timeout(timeout)
         self._max_retries = _settings.checked_count(max_retries, "max_retries", least=0)
+        self._traces = False  # the user's httpx client is known to tell when it has a connection
+        self._prefix = str(self._base_url)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={str(self._base_url)!r}, namespace={self._namespace!r})"
@@ -79,29 +97,11 @@ class _BaseClient:
         """The namespace that is sent where a call names none; None leaves the choice to the server."""
         return self._namespace
 
-    def _verify(self) -> ssl.SSLContext | bool:
-        """Load the certificates that are trusted, which takes 20 ms, unless none is ever looked at.
-
-        Raises:
-            ConfigurationError: Those that the environment names cannot be used.
-        """
-        if self._base_url.scheme == "http" and self._is_local():
-            return False
-        try:
-            return httpx.create_ssl_context()
-        except (OSError, ValueError) as error:
-            raise unusable(error) from None
-
-    def _is_local(self) -> bool:
-        return _settings.is_loopback(self._base_url)
-
-    def _transport_options(self, verify: ssl.SSLContext | bool) -> dict[str, Any]:
-        """Options of an httpx client that we make ourselves, for its transports and the environment's proxies."""
-        # What is sent to this machine does not go by a proxy, which would see the key: http is not encrypted.
-        host = self._base_url.host
-        pattern = f"all://[{host}]" if ":" in host else f"all://{host}"
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        return {"verify": verify, "limits": limits, "mounts": {pattern: None} if self._is_local() else None}
+    def _per_call(self, timeout: float | None, max_retries: int | None) -> tuple[float, int]:
+        return (
+            self._timeout if timeout is None else _settings.checked_timeout(timeout),
+            self._max_retries if max_retries is None else _settings.checked_count(max_retries, "max_retries", least=0),
+        )
 
     def _request(
         self,
@@ -109,10 +109,9 @@ class _BaseClient:
         bucket_identifier: str,
         batch_id: str,
         namespace: str | None,
+        timeout: float,
     ) -> httpx.Request:
-        """Make a request: for somebody else's httpx client to send or, with the key in it, for a line of our own."""
-        if self._closed or (http is not None and http.is_closed):
-            raise ConfigurationError(_CLOSED)
+        """Make a request for the user's httpx client or, where there is none, for a transport of our own."""
         namespace = self._namespace if namespace is None else _settings.checked_namespace(namespace)
         # What is sent is the generated operation's to say; how it is sent, and what is made of the answer, is ours.
         operation = cancel_batch._get_kwargs(
@@ -121,99 +120,111 @@ class _BaseClient:
             x_namespace=UNSET if namespace is None else namespace,
         )
         headers = httpx.Headers({**operation["headers"], **_HEADERS}, encoding="utf-8")
-        method, url = operation["method"].upper(), str(self._base_url) + operation["url"]
+        method, url = operation["method"].upper(), self._prefix + operation["url"]
+        # `AsyncClient` bounds the attempt itself. Waiting for a connection in the user's pool takes no time of it.
+        limits: dict[str, float | None] = dict.fromkeys(("connect", "read", "write"), timeout)
         try:
-            if http is not None:
-                return http.build_request(method, url, headers=headers, timeout=self._timeout)
-            extensions = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._timeout)}
-            request = httpx.Request(method, url, headers=headers, extensions=extensions)
+            if http is None:
+                timeouts = limits if isinstance(self, Client) else {}
+                request = httpx.Request(method, url, headers=headers, extensions={"timeout": timeouts})
+            else:
+                request = http.build_request(
+                    method, url, headers=headers, extensions={"timeout": {**limits, "pool": None}}
+                )
         except httpx.InvalidURL as error:
             raise ConfigurationError(f"bucket_identifier and batch_id make no URL: {error}.") from None
         self._secret.sign(request)
         return request
 
-    def _failure(self, request: httpx.Request, started: float, error: Exception) -> MixpeekError:
+    def _failure(
+        self, request: httpx.Request, started: float, timeout: float, error: Exception, *, closed: bool
+    ) -> MixpeekError:
         """Make our error of one from the network."""
         failure: APIConnectionError
-        if timed_out(error):
-            failure = APITimeoutError(f"No whole answer from {request.url.host} within {self._timeout:g} s.")
+        cause = error.__cause__
+        if closed:
+            failure = APIConnectionError(f"The client was closed before {request.url.host} had answered.")
+            failure._transient = False
+        # httpx-aiohttp calls a connection that is refused or reset a time-out too; what it made its error of tells.
+        elif isinstance(error, httpx.TimeoutException | TimeoutError) and (
+            not isinstance(cause, OSError) or isinstance(cause, TimeoutError)
+        ):
+            failure = APITimeoutError(f"No complete response from {request.url.host} within {timeout:g} s.")
         else:
             reason = " ".join(self._secret.redact(str(error)).split()).rstrip(".") or type(error).__name__
             failure = APIConnectionError(f"The connection to {request.url.host} failed: {reason}.")
-            failure._final = _distrusts(error)
+            failure._transient = not _is_certificate_error(error)
         # The error from below is not kept as the cause: it and its frames hold the request, and so the key.
-        logger.debug("%s %s -> %s in %.3f s", request.method, request.url.raw_path.decode(), failure, _since(started))
+        logger.debug(
+            "%s %s -> %s in %.3f s", request.method, request.url.raw_path.decode(), failure, time.monotonic() - started
+        )
         return failure
 
-    def _outcome(
-        self, request: httpx.Request, answer: httpx.Response, body: Body, started: float
+    def _interpret(
+        self, request: httpx.Request, response: httpx.Response, body: Body, started: float
     ) -> TaskResponse | MixpeekError:
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "%s %s -> %d in %.3f s, request %s",
                 request.method,
                 request.url.raw_path.decode(),
-                answer.status_code,
-                _since(started),
-                self._secret.redact(answer.headers.get("x-request-id", "-")),
+                response.status_code,
+                time.monotonic() - started,
+                self._secret.redact(response.headers.get("x-request-id", "-")),
             )
-        return interpret(request, answer, body, self._secret)
+        return interpret(request, response, body, self._secret)
 
-    def _check_bulk(self, concurrency: int, namespace: str | None) -> None:
+    def _retry_in(self, error: MixpeekError, retry: int, max_retries: int, bucket: str, batch: str) -> float | None:
+        """Say how many seconds to wait before the next attempt; None if there is to be none."""
+        if retry >= max_retries or not _retries.is_transient(error):
+            return None
+        wait = _retries.delay(error, retry)
+        _log_retry(bucket, batch, retry + 1, max_retries + 1, wait, error)
+        return wait
+
+    def _check_bulk(self, concurrency: int, namespace: str | None, max_rate: float | None) -> None:
         _settings.checked_count(concurrency, "concurrency", least=1)
-        if concurrency > MOST_AT_ONCE:
-            raise ConfigurationError(f"concurrency must not be above {MOST_AT_ONCE}.")
+        if concurrency > MAX_CONCURRENCY:
+            raise ConfigurationError(f"concurrency must not be above {MAX_CONCURRENCY}.")
         _settings.checked_namespace(namespace)
-        if self._closed:
-            raise ConfigurationError(_CLOSED)
+        _settings.checked_rate(max_rate)
 
-    def _retry_options(self) -> dict[str, Any]:
-        import tenacity  # noqa: PLC0415 - not needed before something fails
+    def _job(self, http: httpx.Client | httpx.AsyncClient | None, pair: Any, namespace: str | None) -> Job:
+        """Make a job of a pair.
 
-        return {
-            "stop": tenacity.stop_after_attempt(self._max_retries + 1),
-            "wait": _wait,
-            "retry": tenacity.retry_if_exception(_may_pass),
-            "before_sleep": self._log_retry,
-            "reraise": True,
-        }
+        Raises:
+            ConfigurationError: It is no pair, or may not be sent.
+        """
+        from ._scheduler import Job  # noqa: PLC0415 - not needed for a single call
 
-    def _log_retry(self, state: tenacity.RetryCallState) -> None:
-        tries, error = self._max_retries + 1, _error(state)
-        wait = state.upcoming_sleep
-        logger.warning("Attempt %d of %d failed, next in %.2f s: %s", state.attempt_number, tries, wait, error)
-
-
-def _since(started: float) -> float:
-    return time.perf_counter() - started
-
-
-def _error(state: tenacity.RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
+        if not isinstance(pair, tuple | list) or len(pair) not in {2, 3}:
+            return Job(
+                "",
+                "",
+                error=ConfigurationError(f"A pair of bucket_identifier and batch_id is needed, not {pair!r:.100}."),
+            )
+        own = pair[2] if len(pair) == 3 and pair[2] is not None else namespace
+        job = Job(pair[0], pair[1], self._namespace if own is None else own)
+        try:
+            job.request = self._request(http, pair[0], pair[1], own, self._timeout)
+        except ConfigurationError as error:
+            job.error = error
+        return job
 
 
-def _backoff(state: tenacity.RetryCallState) -> float:
-    import tenacity  # noqa: PLC0415 - not needed before something fails
-
-    return tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Wait as long as the server asks, or a random time that may double with each attempt."""
-    error = _error(state)
-    if isinstance(error, APIStatusError) and error.retry_after is not None:
-        return error.retry_after
-    return _backoff(state)
+def _log_retry(bucket: str, batch: str, attempt: int, attempts: int, wait: float, error: MixpeekError) -> None:
+    logger.warning(
+        "Batch %r of bucket %r: attempt %d of %d failed, next in %.2f s: %s",
+        batch,
+        bucket,
+        attempt,
+        attempts,
+        wait,
+        error,
+    )
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Tell whether the next attempt may go better; that an attempt went through unseen does no harm."""
-    if isinstance(error, APIStatusError):
-        return error.status_code in _RETRIED_STATUSES and (error.retry_after or 0) <= LONGEST_RETRY_AFTER
-    return isinstance(error, APIConnectionError) and not error._final
-
-
-def _distrusts(error: BaseException) -> bool:
+def _is_certificate_error(error: BaseException) -> bool:
     """Tell whether the server's certificate was refused, which stays so."""
     cause: BaseException | None = error
     while cause is not None:
@@ -226,16 +237,20 @@ def _distrusts(error: BaseException) -> bool:
 class Client(_BaseClient):
     """Cancels batches. May be shared between threads, and is closed by `close()` or at the end of a `with` block.
 
+    After a fork, a child process opens connections of its own.
+
     Args:
         api_key: The key; without it, the environment's MIXPEEK_API_KEY.
         namespace: A namespace's name or id, for calls that give none; without it MIXPEEK_NAMESPACE, and without that
             the key's default namespace.
-        base_url: Where the API is; without it MIXPEEK_BASE_URL, and without that https://api.mixpeek.com.
-        timeout: Seconds that one attempt may take as a whole, from connecting to the last byte. How long the system
-            takes to look up a host name is its own affair.
-        max_retries: How often an attempt that failed in passing is repeated.
-        http_client: An httpx client to send with, with its proxies and certificates. It stays yours to close. Its
-            transport bounds the time of each read and not of all the headers together.
+        base_url: Where the API is; without it that of `http_client`, if it has one, then MIXPEEK_BASE_URL, and
+            without that https://api.mixpeek.com.
+        timeout: Seconds that one attempt may take as a whole, from connecting to the last byte. DNS lookup is not
+            included.
+        max_retries: How often a transient failure is retried.
+        http_client: An httpx client to send with, with its proxies, certificates, hooks, cookies and auth, which may
+            take the place of a key. It stays yours to close. Waiting for a connection in its pool is no part of
+            `timeout`, and its transport bounds the time of each read and not of all the headers together.
         allow_http: Allow a base URL that is neither https nor on this machine: the key is sent unencrypted.
 
     Raises:
@@ -253,20 +268,29 @@ class Client(_BaseClient):
         http_client: httpx.Client | None = None,
         allow_http: bool = False,
     ) -> None:
-        secret = None if api_key is None else _settings.Secret(api_key)
+        secret = None if api_key is None else Secret(api_key)
         del api_key  # so that no traceback with locals shows it
+        if not (http_client is None or isinstance(http_client, httpx.Client)):
+            raise ConfigurationError(f"http_client must be an httpx.Client, not {type(http_client).__name__}.")
         super().__init__(
             secret=secret,
             namespace=namespace,
             base_url=base_url,
             timeout=timeout,
             max_retries=max_retries,
+            http_client=http_client,
             allow_http=allow_http,
         )
-        if not (http_client is None or isinstance(http_client, httpx.Client)):
-            raise ConfigurationError(f"http_client must be an httpx.Client, not {type(http_client).__name__}.")
-        self._given = http_client
-        self._line: AnyLine = self._new_line() if http_client is None else GivenLine(http_client, self._secret)
+        from . import _transports  # noqa: PLC0415 - see there
+
+        self._http = http_client
+        self._pool: Pool[Transport] = _transports.Pool(lambda: _transports.Transport(**options))
+        if http_client is None:
+            options = _transports.options(self._base_url, local=_settings.is_loopback(self._base_url))
+            self._pool.give_back(self._pool.take())  # so that what is wrong with it is said now
+        self._closing = threading.Event()
+        self._in_flight: set[Transport] = set()
+        self._runs: set[ThreadRun] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -275,161 +299,178 @@ class Client(_BaseClient):
         self.close()
 
     def close(self) -> None:
-        """Close the connections. A second time does nothing."""
-        self._closed = True
-        self._line.close()
+        """Close the connections, and end what is in flight in any thread. A second time does nothing."""
+        if self._pool.closed:
+            return
+        free = self._pool.drain()
+        self._closing.set()
+        for run in list(self._runs):
+            run.close()
+        _abort(self._in_flight)
+        for transport in free:
+            transport.close()
 
-    def cancel_batch(self, bucket_identifier: str, batch_id: str, *, namespace: str | None = None) -> TaskResponse:
+    def cancel_batch(
+        self,
+        bucket_identifier: str,
+        batch_id: str,
+        *,
+        namespace: str | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+    ) -> TaskResponse:
         """Cancel a batch. Doing it again does no harm and gives the same task.
 
         Args:
             bucket_identifier: The bucket that holds the batch; sent as one path segment, whatever is in it.
             batch_id: The batch; likewise.
             namespace: The name or id of the bucket's namespace, in place of the client's.
+            timeout: Seconds that one attempt may take, in place of the client's.
+            max_retries: How often a transient failure is retried, in place of the client's.
 
         Returns:
             The batch's task. Its status is `TaskStatus.CANCELED`, unless the server says otherwise.
 
         Raises:
             ConfigurationError: An argument may not be sent; nothing was.
-            APIConnectionError: No whole answer came, in any attempt; APITimeoutError if the last one ran out of time.
+            APIConnectionError: No attempt got a complete response; APITimeoutError if the last one ran out of time.
             APIStatusError: The server refused, or failed in every attempt; a subclass by status.
-            APIResponseValidationError: The server said that it went well, and sent something else than a task.
+            APIResponseValidationError: The server reported success, and its body is not a task.
         """
-        request = self._request(self._given, bucket_identifier, batch_id, namespace)
-        return self._persist(request, self._line)
+        timeout, max_retries = self._per_call(timeout, max_retries)
+        request = self._request(self._http, bucket_identifier, batch_id, namespace, timeout)
+        retry = 0
+        while True:
+            outcome, _ = self._attempt(request, timeout, self._in_flight)
+            if not isinstance(outcome, MixpeekError):
+                return outcome
+            wait = self._retry_in(outcome, retry, max_retries, bucket_identifier, batch_id)
+            if wait is None or self._closing.wait(wait):
+                raise outcome  # out here, where no local variable holds anything of the response
+            retry += 1
 
     def cancel_batches(
-        self, pairs: Iterable[Pair], *, concurrency: int = 16, namespace: str | None = None
+        self,
+        pairs: Iterable[Pair],
+        *,
+        concurrency: int = 16,
+        namespace: str | None = None,
+        max_rate: float | None = None,
     ) -> Generator[CancelResult]:
         """Cancel many batches, and yield a result for each as it ends, in no certain order.
 
-        One batch's failure is its own result, and the others go on. A 429 holds all of them back for as long as its
-        Retry-After says. Closing the generator, or an exception where its results are used, ends the work at once:
-        what is under way then may or may not have been carried out, and to cancel it again does no harm. No more
-        pairs are read ahead than are needed, so that there may be any number of them.
+        One batch's failure is its own result, and the others go on. Where the server limits the rate (429, or 503
+        with Retry-After), nothing is sent before Retry-After is over, and then as fast as the server lets through; a
+        batch that was refused so goes back into the queue and spends no retry. The rest ends unsent, with the error
+        that was met (`attempts` is 0), once nothing has got through for 60 s, where the server asks for a longer
+        wait, after a 401 before anything was cancelled, and after as many batches in a row that could not be
+        delivered as may be in flight, 16 at least.
 
-        With the [aiohttp] extra installed this is faster. With an `http_client` of your own, that
-        one is used.
+        Leaving the loop, closing the generator or the client, or an exception where the results are used ends the
+        work: nothing more is sent, and what is in flight may or may not be carried out; to cancel it again does no
+        harm. `pairs` is advanced in the thread that asks for results, and no further than needed, so that it may be
+        infinite.
 
         Args:
-            pairs: A bucket and a batch each, and perhaps a namespace as a third. Advanced in other threads.
-            concurrency: How many requests may be under way at a time, from 1 to 1000.
+            pairs: A bucket and a batch each, and perhaps a namespace as a third.
+            concurrency: How many requests may be in flight at a time, from 1 to 1000.
             namespace: The namespace of pairs that name none, in place of the client's.
+            max_rate: How many requests may be sent in a second; None for no bound but the server's.
 
         Raises:
             ConfigurationError: The client is closed, or another argument than a pair may not be used. What `pairs`
                 raises is raised when all that came before it has ended.
         """
-        return self._cancel_batches(pairs, concurrency, namespace)
+        return self._run(pairs, concurrency, namespace, max_rate).results()
 
-    def _cancel_batches(
-        self,
-        pairs: Iterable[Pair],
-        concurrency: int,
-        namespace: str | None,
-        halt: Halt | None = None,
-    ) -> Generator[CancelResult]:
-        self._check_bulk(concurrency, namespace)
-        from . import _bulk  # noqa: PLC0415 - it loads asyncio
+    def _run(self, pairs: Iterable[Pair], concurrency: int, namespace: str | None, max_rate: float | None) -> ThreadRun:
+        from ._bulk import ThreadRun  # noqa: PLC0415 - not needed for a single call
+        from ._scheduler import Scheduler  # noqa: PLC0415
 
-        def start(late: Callable[[CancelResult], None]) -> AsyncGenerator[CancelResult]:
-            self._check_bulk(concurrency, namespace)  # it may have been closed before the first result was asked for
-            return AsyncClient._like(self)._cancel_batches(pairs, concurrency, namespace, late, close=True)
+        self._check_bulk(concurrency, namespace, max_rate)
+        if self._pool.closed or (self._http is not None and self._http.is_closed):
+            raise ConfigurationError(_settings.CLOSED)
+        scheduler = Scheduler(concurrency=concurrency, max_retries=self._max_retries, max_rate=max_rate)
 
-        if self._given is None and has_aiohttp():
-            return _bulk.each_in_loop(start, 2 * concurrency, halt)
-        return self._cancel_in_threads(pairs, concurrency, namespace, halt)
+        def send(job: Job) -> Outcome:
+            assert job.request is not None
+            return self._attempt(job.request, self._timeout, run.in_flight, resend=self._max_retries > 0)
 
-    def _cancel_in_threads(
-        self,
-        pairs: Iterable[Pair],
-        concurrency: int,
-        namespace: str | None,
-        halt: Halt | None,
-    ) -> Generator[CancelResult]:
-        from . import _bulk  # noqa: PLC0415 - it loads asyncio
+        run = ThreadRun(pairs, scheduler, lambda pair: self._job(self._http, pair, namespace), send, self._runs)
+        return run
 
-        self._check_bulk(concurrency, namespace)  # it may have been closed before the first result was asked for
-        gate = Gate()
-        # A pool gets slower with each connection in it, so that every thread has its own.
-        verify = self._verify()
-        lines = [self._new_line(verify) if self._given is None else self._line for _ in range(concurrency)]
+    def _attempt(
+        self, request: httpx.Request, timeout: float, in_flight: set[Transport], *, resend: bool = True
+    ) -> tuple[TaskResponse | MixpeekError, int]:
+        """Send a request, and give the outcome and how many times it was sent.
 
-        def canceller(line: AnyLine) -> _bulk.Cancel:
-            def cancel(bucket_identifier: str, batch_id: str, own: str | None) -> TaskResponse:
-                request = self._request(self._given, bucket_identifier, batch_id, namespace if own is None else own)
-                return self._persist(request, line, gate)
-
-            return cancel
-
+        Args:
+            request: The request.
+            timeout: Seconds.
+            in_flight: Holds the transport meanwhile, for who may want to abort it.
+            resend: Send again, at once, where a kept connection turns out to have ended.
+        """
+        if self._http is not None:
+            if self._pool.closed or self._http.is_closed:
+                raise ConfigurationError(_settings.CLOSED)
+            return self._exchange(self._http, request, timeout), 1
+        transport = self._pool.take()
+        in_flight.add(transport)
         try:
-            yield from _bulk.each_in_threads(pairs, [canceller(line) for line in lines], gate, halt)
+            outcome = self._exchange(transport, request, timeout)
+            if not isinstance(outcome, APIConnectionError):
+                self._pool.give_back(transport)
+                return outcome, 1
+        except BaseException:
+            transport.close()
+            raise
         finally:
-            for line in lines:
-                if line is not self._line:
-                    line.close()
-
-    def _persist(self, request: httpx.Request, line: AnyLine, gate: Gate | None = None) -> TaskResponse:
-        """Attempt once, and only if that fails in passing let tenacity see to the rest."""
-        try:
-            return self._attempt(request, line, gate)
-        except MixpeekError as error:
-            if not self._max_retries or not _may_pass(error):
-                raise
-            failed = [error]
-        import tenacity  # noqa: PLC0415 - slow to load, and a tenth of the time of a call that goes well
-
-        options = self._retry_options()
-        if gate is not None:
-            options["sleep"] = tenacity.sleep_using_event(gate.stop)
-
-        def attempt() -> TaskResponse:
-            if failed:
-                raise failed.pop()  # the first attempt, over again, so that it counts
-            return self._attempt(request, line, gate)
-
-        return tenacity.Retrying(**options)(attempt)
-
-    def _new_line(self, verify: ssl.SSLContext | bool | None = None) -> Line:
-        return Line(self._base_url, self._transport_options(self._verify() if verify is None else verify))
-
-    def _attempt(self, request: httpx.Request, line: AnyLine, gate: Gate | None = None) -> TaskResponse:
-        if gate is not None:
-            gate.wait()
-        outcome = self._exchange(request, line, None if gate is None else gate.stop)
-        if isinstance(outcome, MixpeekError):
-            if gate is not None:
-                gate.note(outcome, LONGEST_RETRY_AFTER)
-            raise outcome  # out here, where no local variable holds anything of the answer
-        return outcome
+            in_flight.discard(transport)
+            if self._pool.closed:
+                transport.close()
+        transport.close()
+        if not (resend and transport.was_stale and outcome._transient) or isinstance(outcome, APITimeoutError):
+            return outcome, 1
+        return self._attempt(request, timeout, in_flight, resend=False)[0], 2
 
     def _exchange(
-        self, request: httpx.Request, line: AnyLine, stop: threading.Event | None
+        self, sender: Transport | httpx.Client, request: httpx.Request, timeout: float
     ) -> TaskResponse | MixpeekError:
-        from . import _deadline  # noqa: PLC0415 - it imports httpcore, which httpx does not before it needs it
-
-        started = time.perf_counter()
+        clock = _Clock()
         try:
-            with _deadline.time_limit(self._timeout, stop):
-                answer = line.send(request)
-                try:
-                    body = Body(answer.headers)
-                    for chunk in answer.iter_raw():
+            if not isinstance(sender, httpx.Client):
+                response = sender.send(request, timeout)
+            else:
+                request.extensions["trace"] = lambda *_: clock.begin()
+                response = sender.send(request, stream=True, follow_redirects=False)
+            try:
+                if response.is_stream_consumed:
+                    body = Body.of_read(response)
+                else:
+                    body = Body(response.headers)
+                    for chunk in response.iter_raw():
                         if not body.add(chunk):
                             break
-                        _deadline.check()
-                finally:
-                    answer.close()
-        except Exception as error:  # whatever it is: what comes out of a call is a task or a MixpeekError
-            failure = self._failure(request, started, error)
+                        if time.monotonic() > clock.started + timeout:
+                            raise httpx.ReadTimeout("The response was not complete in time.")
+            finally:
+                response.close()
+        except httpx.HTTPStatusError:
+            raise
+        except _NETWORK_ERRORS as error:
+            failure = self._failure(request, clock.started, timeout, error, closed=self._pool.closed)
         else:
-            return self._outcome(request, answer, body, started)
+            return self._interpret(request, response, body, clock.started)
         return failure
 
 
+def _abort(in_flight: set[Transport]) -> None:
+    for transport in list(in_flight):
+        transport.abort()
+
+
 class AsyncClient(_BaseClient):
-    """Cancels batches from asyncio. May be shared between tasks of one event loop.
+    """Cancels batches from asyncio or trio. May be shared between the tasks of one event loop.
 
     Args:
         api_key: As for Client, and so are the others.
@@ -437,7 +478,7 @@ class AsyncClient(_BaseClient):
         base_url: See Client.
         timeout: See Client.
         max_retries: See Client.
-        http_client: An httpx.AsyncClient to send with; it stays yours to close.
+        http_client: An httpx.AsyncClient to send with; see Client. Its time is bounded as a whole.
         allow_http: See Client.
 
     Raises:
@@ -455,39 +496,28 @@ class AsyncClient(_BaseClient):
         http_client: httpx.AsyncClient | None = None,
         allow_http: bool = False,
     ) -> None:
-        secret = None if api_key is None else _settings.Secret(api_key)
+        secret = None if api_key is None else Secret(api_key)
         del api_key  # so that no traceback with locals shows it
+        if not (http_client is None or isinstance(http_client, httpx.AsyncClient)):
+            raise ConfigurationError(f"http_client must be an httpx.AsyncClient, not {type(http_client).__name__}.")
         super().__init__(
             secret=secret,
             namespace=namespace,
             base_url=base_url,
             timeout=timeout,
             max_retries=max_retries,
+            http_client=http_client,
             allow_http=allow_http,
         )
-        if not (http_client is None or isinstance(http_client, httpx.AsyncClient)):
-            raise ConfigurationError(f"http_client must be an httpx.AsyncClient, not {type(http_client).__name__}.")
-        self._given = http_client
-        self._line: AnyAsyncLine = (
-            self._new_line() if http_client is None else GivenAsyncLine(http_client, self._secret)
-        )
+        from . import _transports  # noqa: PLC0415 - see there
 
-    @classmethod
-    def _like(cls, client: Client) -> AsyncClient:
-        """Make one with the settings of a synchronous client."""
-        new = cls.__new__(cls)
-        _BaseClient.__init__(
-            new,
-            secret=client._secret,
-            namespace=client._namespace,
-            base_url=str(client._base_url),
-            timeout=client._timeout,
-            max_retries=client._max_retries,
-            allow_http=True,  # it was checked, or allowed, already
-        )
-        new._given = None
-        new._line = new._new_line()
-        return new
+        self._http = http_client
+        self._pool: Pool[AsyncTransport] = _transports.Pool(lambda: _transports.AsyncTransport(**options))
+        if http_client is None:
+            options = _transports.options(self._base_url, local=_settings.is_loopback(self._base_url))
+            self._pool.give_back(self._pool.take())  # so that what is wrong with it is said now
+        self._scopes: set[Any] = set()  # the cancel scopes of what is in flight or waits
+        self._runs: set[AsyncRun] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -496,12 +526,25 @@ class AsyncClient(_BaseClient):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections. A second time does nothing."""
-        self._closed = True
-        await self._line.close()
+        """Close the connections, and end what is in flight in any task. A second time does nothing."""
+        if self._pool.closed:
+            return
+        free = self._pool.drain()
+        for run in list(self._runs):
+            run.close()
+        for scope in list(self._scopes):
+            scope.cancel()
+        for transport in free:
+            await transport.close()
 
     async def cancel_batch(
-        self, bucket_identifier: str, batch_id: str, *, namespace: str | None = None
+        self,
+        bucket_identifier: str,
+        batch_id: str,
+        *,
+        namespace: str | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> TaskResponse:
         """Cancel a batch, as Client.cancel_batch does.
 
@@ -509,18 +552,29 @@ class AsyncClient(_BaseClient):
             bucket_identifier: The bucket that holds the batch; sent as one path segment, whatever is in it.
             batch_id: The batch; likewise.
             namespace: The name or id of the bucket's namespace, in place of the client's.
+            timeout: Seconds that one attempt may take, in place of the client's.
+            max_retries: How often a transient failure is retried, in place of the client's.
 
         Returns:
             The batch's task. Its status is `TaskStatus.CANCELED`, unless the server says otherwise.
 
         Raises:
             ConfigurationError: An argument may not be sent; nothing was.
-            APIConnectionError: No whole answer came, in any attempt; APITimeoutError if the last one ran out of time.
+            APIConnectionError: No attempt got a complete response; APITimeoutError if the last one ran out of time.
             APIStatusError: The server refused, or failed in every attempt; a subclass by status.
-            APIResponseValidationError: The server said that it went well, and sent something else than a task.
+            APIResponseValidationError: The server reported success, and its body is not a task.
         """
-        request = self._request(self._given, bucket_identifier, batch_id, namespace)
-        return await self._persist(request, self._line)
+        timeout, max_retries = self._per_call(timeout, max_retries)
+        request = self._request(self._http, bucket_identifier, batch_id, namespace, timeout)
+        retry = 0
+        while True:
+            outcome, _ = await self._attempt(request, timeout)
+            if not isinstance(outcome, MixpeekError):
+                return outcome
+            wait = self._retry_in(outcome, retry, max_retries, bucket_identifier, batch_id)
+            if wait is None or await self._closing(wait):
+                raise outcome
+            retry += 1
 
     def cancel_batches(
         self,
@@ -528,124 +582,130 @@ class AsyncClient(_BaseClient):
         *,
         concurrency: int = 16,
         namespace: str | None = None,
+        max_rate: float | None = None,
     ) -> AsyncGenerator[CancelResult]:
         """Cancel many batches, as Client.cancel_batches does.
 
         Args:
-            pairs: A bucket and a batch each, and perhaps a namespace as a third. An asynchronous iterable is advanced
-                in this event loop; another one, if it is no list or tuple, in another thread, since it may block.
-            concurrency: How many requests may be under way at a time, from 1 to 1000.
+            pairs: A bucket and a batch each, and perhaps a namespace as a third; advanced in this event loop.
+            concurrency: How many requests may be in flight at a time, from 1 to 1000.
             namespace: The namespace of pairs that name none, in place of the client's.
+            max_rate: How many requests may be sent in a second; None for no bound but the server's.
 
         Raises:
             ConfigurationError: The client is closed, or another argument than a pair may not be used. What `pairs`
                 raises is raised when all that came before it has ended.
         """
-        return self._cancel_batches(pairs, concurrency, namespace)
+        from ._bulk import AsyncRun  # noqa: PLC0415 - not needed for a single call
+        from ._scheduler import Scheduler  # noqa: PLC0415
 
-    def _cancel_batches(
-        self,
-        pairs: Iterable[Pair] | AsyncIterable[Pair],
-        concurrency: int,
-        namespace: str | None,
-        late: Callable[[CancelResult], None] | None = None,
-        *,
-        close: bool = False,
-    ) -> AsyncGenerator[CancelResult]:
-        self._check_bulk(concurrency, namespace)
-        return self._cancel_in_tasks(pairs, concurrency, namespace, late, close=close)
+        self._check_bulk(concurrency, namespace, max_rate)
+        if self._pool.closed or (self._http is not None and self._http.is_closed):
+            raise ConfigurationError(_settings.CLOSED)
+        scheduler = Scheduler(concurrency=concurrency, max_retries=self._max_retries, max_rate=max_rate)
 
-    async def _cancel_in_tasks(
-        self,
-        pairs: Iterable[Pair] | AsyncIterable[Pair],
-        concurrency: int,
-        namespace: str | None,
-        late: Callable[[CancelResult], None] | None,
-        *,
-        close: bool,
-    ) -> AsyncGenerator[CancelResult]:
-        from . import _bulk  # noqa: PLC0415 - it loads asyncio
+        async def send(job: Job) -> Outcome:
+            assert job.request is not None
+            return await self._attempt(job.request, self._timeout, resend=self._max_retries > 0)
 
-        self._check_bulk(concurrency, namespace)  # it may have been closed before the first result was asked for
-        gate = Gate()
-        lines: list[AnyAsyncLine] = [self._line]
-        if self._given is None:
-            verify = self._verify()
-            # One pool for all is right for aiohttp. One of httpx gets slower with each connection in it.
-            count = 1 if has_aiohttp() else concurrency
-            lines = [self._new_line(verify, aiohttp=has_aiohttp()) for _ in range(count)]
+        def prepare(pair: Any) -> Job:
+            return self._job(self._http, pair, namespace)
 
-        def canceller(line: AnyAsyncLine) -> _bulk.AsyncCancel:
-            async def cancel(bucket_identifier: str, batch_id: str, own: str | None) -> TaskResponse:
-                request = self._request(self._given, bucket_identifier, batch_id, namespace if own is None else own)
-                return await self._persist(request, line, gate)
+        return AsyncRun(pairs, scheduler, prepare, send, self._runs).results()
 
-            return cancel
+    async def _closing(self, seconds: float) -> bool:
+        """Wait, and tell whether the client was closed meanwhile."""
+        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
-        cancels = [canceller(lines[number % len(lines)]) for number in range(concurrency)]
-        results = _bulk.each(pairs, cancels, late)
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                await anyio.sleep(seconds)
+            finally:
+                self._scopes.discard(scope)
+        return self._pool.closed
+
+    async def _attempt(
+        self, request: httpx.Request, timeout: float, *, resend: bool = True
+    ) -> tuple[TaskResponse | MixpeekError, int]:
+        """Send a request, see Client."""
+        if self._http is not None:
+            if self._pool.closed or self._http.is_closed:
+                raise ConfigurationError(_settings.CLOSED)
+            return await self._exchange(self._http, request, timeout), 1
+        transport = self._pool.take()
         try:
-            async for result in results:
-                yield result
-        finally:
-            await results.aclose()
-            for line in lines:
-                if line is not self._line:
-                    await line.close()
-            if close:
-                await self.close()
+            outcome = await self._exchange(transport, request, timeout)
+            if not isinstance(outcome, APIConnectionError) and not self._pool.closed:
+                self._pool.give_back(transport)
+                return outcome, 1
+        except BaseException:
+            await _close_shielded(transport)
+            raise
+        await _close_shielded(transport)
+        if not isinstance(outcome, APIConnectionError):
+            return outcome, 1
+        if not (resend and transport.was_stale and outcome._transient) or isinstance(outcome, APITimeoutError):
+            return outcome, 1
+        return (await self._attempt(request, timeout, resend=False))[0], 2
 
-    async def _persist(self, request: httpx.Request, line: AnyAsyncLine, gate: Gate | None = None) -> TaskResponse:
-        """See Client."""
-        try:
-            return await self._attempt(request, line, gate)
-        except MixpeekError as error:
-            if not self._max_retries or not _may_pass(error):
-                raise
-            failed = [error]
-        import tenacity  # noqa: PLC0415 - see Client
+    async def _exchange(
+        self, sender: AsyncTransport | httpx.AsyncClient, request: httpx.Request, timeout: float
+    ) -> TaskResponse | MixpeekError:
+        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
-        async def attempt() -> TaskResponse:
-            if failed:
-                raise failed.pop()
-            return await self._attempt(request, line, gate)
-
-        return await tenacity.AsyncRetrying(**self._retry_options())(attempt)
-
-    def _new_line(self, verify: ssl.SSLContext | bool | None = None, *, aiohttp: bool = False) -> AsyncLine:
-        options = self._transport_options(self._verify() if verify is None else verify)
-        return AsyncLine(self._base_url, options, aiohttp=aiohttp)
-
-    async def _attempt(self, request: httpx.Request, line: AnyAsyncLine, gate: Gate | None = None) -> TaskResponse:
-        if gate is not None:
-            import asyncio  # noqa: PLC0415 - a program without an event loop need not load one
-
-            while gate.left > 0:  # noqa: ASYNC110 - it may be closed again meanwhile
-                await asyncio.sleep(gate.left)
-        outcome = await self._exchange(request, line)
-        if isinstance(outcome, MixpeekError):
-            if gate is not None:
-                gate.note(outcome, LONGEST_RETRY_AFTER)
-            raise outcome  # out here, where no local variable holds anything of the answer
-        return outcome
-
-    async def _exchange(self, request: httpx.Request, line: AnyAsyncLine) -> TaskResponse | MixpeekError:
-        import asyncio  # noqa: PLC0415 - a program without an event loop need not load one
-
-        started = time.perf_counter()
-        try:
-            # A moment more than httpx gives a single operation: it closes the socket better than a cancellation does.
-            async with asyncio.timeout(self._timeout + 0.05):
-                answer = await line.send(request)
+        clock = _Clock()
+        error: Exception
+        with anyio.move_on_after(timeout) as scope:
+            self._scopes.add(scope)
+            try:
+                if not isinstance(sender, httpx.AsyncClient):
+                    response = await sender.send(request)
+                else:
+                    response = await self._send_given(sender, request, timeout, scope)
                 try:
-                    body = Body(answer.headers)
-                    async for chunk in answer.aiter_raw():
-                        if not body.add(chunk):
-                            break
+                    if response.is_stream_consumed:
+                        body = Body.of_read(response)
+                    else:
+                        body = Body(response.headers)
+                        async for chunk in response.aiter_raw():
+                            if not body.add(chunk):
+                                break
                 finally:
-                    await answer.aclose()
-        except Exception as error:  # whatever it is: what comes out of a call is a task or a MixpeekError
-            failure = self._failure(request, started, error)
-        else:
-            return self._outcome(request, answer, body, started)
-        return failure
+                    await response.aclose()
+            except httpx.HTTPStatusError:
+                raise
+            except _NETWORK_ERRORS as failed:
+                error = failed
+            else:
+                return self._interpret(request, response, body, clock.started)
+            finally:
+                self._scopes.discard(scope)
+        if scope.cancelled_caught:
+            error = TimeoutError()
+        return self._failure(request, clock.started, timeout, error, closed=self._pool.closed)
+
+    async def _send_given(
+        self, http: httpx.AsyncClient, request: httpx.Request, timeout: float, scope: Any
+    ) -> httpx.Response:
+        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
+
+        waiting = True
+
+        async def trace(*_: object) -> None:
+            nonlocal waiting
+            if waiting:
+                waiting, self._traces = False, True
+                scope.deadline = anyio.current_time() + timeout
+
+        request.extensions["trace"] = trace
+        if self._traces:
+            scope.deadline = float("inf")  # until it has a connection
+        return await http.send(request, stream=True, follow_redirects=False)
+
+
+async def _close_shielded(transport: AsyncTransport) -> None:
+    import anyio  # noqa: PLC0415 - a program without an event loop need not load it
+
+    with anyio.CancelScope(shield=True):
+        await transport.close()

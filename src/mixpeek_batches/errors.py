@@ -37,8 +37,8 @@ class ConfigurationError(MixpeekError, ValueError):
 class APIConnectionError(MixpeekError):
     """The connection failed, or ended before the whole answer had come."""
 
-    _final = False
-    """Whether another attempt would fail in the same way."""
+    _transient = True
+    """Whether another attempt may succeed."""
 
 
 class APITimeoutError(APIConnectionError):
@@ -80,7 +80,7 @@ class APIStatusError(_AnswerError):
         type: What the server says went wrong, for programs, such as `NotFoundError`.
         details: Facts about the error, where the server gives any.
         request_id: The `X-Request-ID` header of the answer, to quote to support.
-        retry_after: Seconds to wait before the next try, where the server names them.
+        retry_after: Seconds to wait before the next attempt, above 0, where the server names them.
         response: The answer, with its body decoded and the key left out.
     """
 

@@ -67,6 +67,9 @@ def mock_use(mixpeek_mock: MockServer) -> None:
     batch: Batch = mixpeek_mock.add_batch("b", "x", status="IN_PROGRESS", inputs=["a", {"b": 1}], additional_data={})
     mixpeek_mock.fail_next(503, times=2, retry_after=1)
     mixpeek_mock.fail_next("latency", seconds=0.1)
+    mixpeek_mock.limit_rate(0.5, burst=2)
+    mixpeek_mock.limit_rate(None)
+    mixpeek_mock.limit_concurrency(4)
     with Client(api_key=mixpeek_mock.api_key, base_url=mixpeek_mock.url) as client, pytest.raises(APIStatusError):
         client.cancel_batch("b", "x")
     requests: list[RecordedRequest] = mixpeek_mock.requests

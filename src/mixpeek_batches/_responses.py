@@ -1,26 +1,21 @@
-"""From an answer of the server to a task or an error, whatever the server sent."""
+"""From a response of the server to a task or an error, whatever the server sent."""
 
 from __future__ import annotations
 
 import json
-import re
-import time
 import zlib
-from datetime import UTC
 from http import HTTPStatus
 from typing import Any
 
 import httpx
 from mixpeek_batches_api.models import TaskResponse
 
-from ._settings import Secret
+from . import _retries
+from ._secrets import Secret
 from .errors import APIResponseValidationError, APIStatusError, MixpeekError, status_error_class
 
 MAX_BODY = 10 * 1024 * 1024
 """The largest body that is read, in bytes, before and after decompression."""
-
-
-_LONGEST = 1e12  # seconds; a longer Retry-After is as good as this, and infinity is no JSON
 
 
 class Body:
@@ -32,6 +27,13 @@ class Body:
         self._encoding = headers.get("content-encoding", "identity").strip().lower()
         self._chunks: list[bytes] = []
         self._size = 0
+
+    @classmethod
+    def of_read(cls, response: httpx.Response) -> Body:
+        """Take the body of a response that is read already, by a hook or by a transport that made it."""
+        body = cls(httpx.Headers())
+        body.add(response.content)
+        return body
 
     def add(self, chunk: bytes) -> bool:
         """Take one chunk, and tell whether another may follow."""
@@ -58,29 +60,29 @@ class Body:
 
 
 def interpret(
-    request: httpx.Request, answer: httpx.Response, body: Body, secret: Secret
+    request: httpx.Request, response: httpx.Response, body: Body, secret: Secret
 ) -> TaskResponse | MixpeekError:
-    """Make a task or an error of an answer.
+    """Make a task or an error of a response.
 
     The error is returned, not raised, because a traceback may be printed with the values of local variables, and
     those here hold the body, in which a server may have repeated the key.
 
     Args:
         request: What it answers.
-        answer: The status and headers; its own body is not looked at.
+        response: The status and headers; its own body is not looked at.
         body: What was read of its body.
         secret: The key, which no error may repeat.
     """
     content = body.decoded()
-    if not answer.is_success:
-        return _status_error(request, answer, content, secret)
+    if not response.is_success:
+        return _status_error(request, response, content, secret)
     try:
         return _task(content)
     except ValueError as error:
         reason = secret.redact(str(error))
     return APIResponseValidationError(
-        f"The server answered {answer.status_code}, but its body is not a task: {reason}.",
-        response=_keyless(request, answer, content, secret),
+        f"The server answered {response.status_code}, but its body is not a task: {reason}.",
+        response=_keyless(request, response, content, secret),
     )
 
 
@@ -111,18 +113,20 @@ def _name(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _status_error(request: httpx.Request, answer: httpx.Response, body: bytes | None, secret: Secret) -> APIStatusError:
+def _status_error(
+    request: httpx.Request, response: httpx.Response, body: bytes | None, secret: Secret
+) -> APIStatusError:
     try:
         data: Any = secret.redact(json.loads(body or b""))
     except (ValueError, RecursionError):
         data = None
     message, type_, details = _explanation(data)
-    return status_error_class(answer.status_code)(
-        message or _phrase(answer),
-        response=_keyless(request, answer, body, secret),
+    return status_error_class(response.status_code)(
+        message or _phrase(response),
+        response=_keyless(request, response, body, secret),
         type=type_,
         details=details,
-        retry_after=retry_after(answer.headers),
+        retry_after=_retries.retry_after(response.headers),
     )
 
 
@@ -153,17 +157,17 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _phrase(answer: httpx.Response) -> str:
-    if answer.has_redirect_location:
+def _phrase(response: httpx.Response) -> str:
+    if response.has_redirect_location:
         return "The server redirects, and redirects are not followed: check the base URL."
     try:
-        return f"The server answered {HTTPStatus(answer.status_code).phrase} and gave no reason."
+        return f"The server answered {HTTPStatus(response.status_code).phrase} and gave no reason."
     except ValueError:
         return "The server answered with a status that HTTP does not define, and gave no reason."
 
 
-def _keyless(request: httpx.Request, answer: httpx.Response, body: bytes | None, secret: Secret) -> httpx.Response:
-    """Copy an answer for an error to hold: without the key, the connection, and the encodings that are undone."""
+def _keyless(request: httpx.Request, response: httpx.Response, body: bytes | None, secret: Secret) -> httpx.Response:
+    """Copy a response for an error to hold: without the key, the connection, and the encodings that are undone."""
     undone = {b"content-encoding", b"content-length", b"transfer-encoding"}
     content = secret.redact(body or b"")
     try:
@@ -173,9 +177,9 @@ def _keyless(request: httpx.Request, answer: httpx.Response, body: bytes | None,
             content = json.dumps(clean).encode()
     except (ValueError, RecursionError):
         pass
-    headers = [(name, secret.redact(value)) for name, value in answer.headers.raw if name.lower() not in undone]
+    headers = [(name, secret.redact(value)) for name, value in response.headers.raw if name.lower() not in undone]
     return httpx.Response(
-        answer.status_code,
+        response.status_code,
         headers=headers,
         content=content,
         request=httpx.Request(
@@ -184,24 +188,3 @@ def _keyless(request: httpx.Request, answer: httpx.Response, body: bytes | None,
             headers=[(name, value) for name, value in request.headers.raw if name.lower() != b"authorization"],
         ),
     )
-
-
-def retry_after(headers: httpx.Headers) -> float | None:
-    """Read the Retry-After header (RFC 9110, section 10.2.3).
-
-    Returns:
-        Seconds from now, not below 0; None where the header is absent or makes no sense.
-    """
-    text = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        return min(float(text), _LONGEST)
-    # Imported here because this is the only use, and rare.
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415
-
-    try:
-        moment = parsedate_to_datetime(text)
-        # The asctime form has no zone, and means UTC like the others.
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError, TypeError, IndexError, OSError):
-        return None
-    return max(0.0, seconds - time.time())

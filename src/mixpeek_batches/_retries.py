@@ -1,0 +1,77 @@
+"""Which failures are transient, and how long to wait before the next attempt."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from .errors import APIConnectionError, APIStatusError, MixpeekError
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_RETRY_AFTER = 60.0
+"""Seconds; a server that asks for more is not waited for."""
+
+_TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+_FIRST_BACKOFF, _MAX_BACKOFF = 0.5, 8.0  # seconds
+_LONGEST = 1e12  # seconds; a longer Retry-After is as good as this, and infinity is not valid JSON
+
+
+def is_transient(error: MixpeekError) -> bool:
+    """Tell whether the next attempt may succeed; cancelling is idempotent, so it may have succeeded unseen already."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _TRANSIENT_STATUSES and (error.retry_after or 0) <= MAX_RETRY_AFTER
+    return isinstance(error, APIConnectionError) and error._transient
+
+
+def is_refused_for_rate(error: MixpeekError) -> bool:
+    """Tell whether the server refused because of how much is sent to it, and not because of this batch."""
+    return isinstance(error, APIStatusError) and (
+        error.status_code == 429 or (error.status_code == 503 and error.retry_after is not None)
+    )
+
+
+def delay(error: MixpeekError, retry: int) -> float:
+    """Say how many seconds to wait before a retry.
+
+    Args:
+        error: What the attempt before ended in.
+        retry: Which retry it is, from 0.
+
+    Returns:
+        What the server asks for, else an exponential back-off with jitter.
+    """
+    asked = error.retry_after if isinstance(error, APIStatusError) else None
+    return backoff(retry) if asked is None else asked
+
+
+def backoff(retry: int) -> float:
+    """Give an exponential back-off in seconds, of which the second half is random."""
+    return min(_MAX_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(retry, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Read the Retry-After header (RFC 9110, section 10.2.3).
+
+    Returns:
+        Seconds from now, above 0; None where the header is absent, asks for no wait, or makes no sense.
+    """
+    text = headers.get("retry-after", "").strip()
+    if not text:
+        return None
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        return min(float(text), _LONGEST) or None
+    # Imported here because this is the only use, and rare.
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
+    try:
+        moment = parsedate_to_datetime(text)
+        # The asctime form has no zone, and means UTC like the others.
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - time.time()
+    except (ValueError, OverflowError, TypeError, IndexError, OSError):
+        return None
+    return seconds if seconds > 0 else None

@@ -1,0 +1,58 @@
+"""The API key: how it is sent, and how it is kept out of everything else."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
+
+_REDACTED = "[API key]"
+
+
+class Secret:
+    """The API key: adds itself to a request and shows itself nowhere else."""
+
+    def __init__(self, key: str) -> None:
+        self._key: Any = key  # it may be anything until `problem` has looked
+
+    def __repr__(self) -> str:
+        return "Secret()"
+
+    __str__ = __repr__
+
+    def __bool__(self) -> bool:
+        """Whether there is a key."""
+        return bool(self._key)
+
+    def sign(self, request: httpx.Request) -> None:
+        """Add the key, if there is one, to a request, as RFC 6750 says."""
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+
+    def problem(self) -> str | None:
+        """Say in a sentence why the key may not be sent, or nothing."""
+        if not isinstance(self._key, str):
+            return "The API key must be a string."
+        if not self._key:
+            return "No API key: pass api_key or set MIXPEEK_API_KEY."
+        if not re.fullmatch(r"[\x21-\x7e]+", self._key):
+            return (
+                "The API key holds a space, a line break or another character that no key has: check how it was read."
+            )
+        return None
+
+    def redact(self, value: Any) -> Any:
+        """Take the key out of strings, bytes, and JSON values that a server sent."""
+        if not self._key:
+            return value
+        if isinstance(value, str):
+            return value.replace(self._key, _REDACTED)
+        if isinstance(value, bytes):
+            return value.replace(self._key.encode(), _REDACTED.encode())
+        if isinstance(value, list):
+            return [self.redact(item) for item in value]
+        if isinstance(value, dict):
+            return {self.redact(name): self.redact(item) for name, item in value.items()}
+        return value

@@ -1,0 +1,286 @@
+"""How requests leave: httpx's own transports, a connection each, or the user's httpx client.
+
+A `Transport` sends one request at a time, so that its httpx pool holds one connection: a pool of httpx gets slower with
+each connection in it. `Pool` hands out as many as are in flight.
+
+httpx bounds each single read or write, so that a peer that sends a byte now and then keeps a call open for ever. Here
+every operation of a synchronous attempt gets no more than what is left of the attempt's time.
+
+Imported where a client is made: it imports httpcore, which httpx does not before it needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+from urllib.request import getproxies, proxy_bypass
+
+import httpcore
+import httpx
+
+from ._settings import CLOSED
+from .errors import ConfigurationError
+
+_T = TypeVar("_T", bound="Transport | AsyncTransport")
+
+
+class Pool(Generic[_T]):
+    """Transports that are free, the one used last on top. Safe to use from any thread.
+
+    Args:
+        make: Makes another transport.
+    """
+
+    def __init__(self, make: Callable[[], _T]) -> None:
+        self._make = make
+        self._free: list[_T] = []
+        self._inherited: list[_T] = []
+        self._pid = os.getpid()
+        self.closed = False
+
+    def take(self) -> _T:
+        """Give a transport that nobody else uses."""
+        if self._pid != os.getpid():  # connections are of the process that opened them
+            self._inherited, self._free, self._pid = self._free, [], os.getpid()
+            for transport in self._inherited:
+                transport.forget()
+        if self.closed:
+            raise ConfigurationError(CLOSED)
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self._make()
+
+    def give_back(self, transport: _T) -> None:
+        """Take back a transport whose last attempt ended well."""
+        self._free.append(transport)
+
+    def drain(self) -> list[_T]:
+        """Give the transports that are free, for their owner to close; no more are given then."""
+        self.closed = True
+        free, self._free = self._free, []
+        return free
+
+
+def options(base_url: httpx.URL, *, local: bool) -> dict[str, Any]:
+    """Find out which certificates and which proxy the environment names.
+
+    Args:
+        base_url: Where requests go.
+        local: Whether that is this machine: then no proxy is used, which would see the key, and over http no
+            certificate is loaded, which takes 20 ms.
+
+    Returns:
+        Arguments for httpx's transports.
+
+    Raises:
+        ConfigurationError: They cannot be used.
+    """
+    proxy = None
+    if not local and not proxy_bypass(base_url.host):
+        proxies = getproxies()
+        proxy = proxies.get(base_url.scheme) or proxies.get("all")
+        if proxy and "://" not in proxy:
+            proxy = f"http://{proxy}"
+    with usable_environment():
+        verify = base_url.scheme == "https" or proxy is not None
+        return {"verify": httpx.create_ssl_context() if verify else False, "proxy": proxy or None}
+
+
+@contextlib.contextmanager
+def usable_environment() -> Any:
+    """Turn what is wrong with proxies or certificates of the environment into a ConfigurationError."""
+    try:
+        yield
+    except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise ConfigurationError(
+            f"The proxy or certificate settings of the environment cannot be used: {reason}."
+        ) from None
+
+
+class _Attempt:
+    """What a connection's backend and its transport both know about the attempt that is under way."""
+
+    deadline = 0.0
+    fresh = False  # the connection was opened for it
+    answered = False  # a byte of the answer has come
+    aborted = False
+    socket: socket.socket | None = None
+
+    def left(self, timeout: float | None, error: type[httpcore.TimeoutException]) -> float:
+        if self.aborted:
+            raise httpcore.ReadError("the client was closed")
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise error("timed out")
+        return left if timeout is None else min(left, timeout)
+
+
+class Transport:
+    """Sends one request at a time. Straight through httpx's transport: no cookies, redirects or hooks."""
+
+    def __init__(self, **options: Any) -> None:
+        with usable_environment():
+            self._transport = httpx.HTTPTransport(**options)
+        self._attempt = _Attempt()
+        # httpx has no public way to give its pool another network backend, which is public in httpcore.
+        self._transport._pool._network_backend = _Backend(self._attempt)
+        self._pid = os.getpid()
+
+    def send(self, request: httpx.Request, timeout: float) -> httpx.Response:
+        """Send a request, and give the response before its body is read."""
+        attempt = self._attempt
+        attempt.fresh = attempt.answered = False
+        attempt.deadline = time.monotonic() + timeout
+        return self._transport.handle_request(request)
+
+    @property
+    def was_stale(self) -> bool:
+        """Whether the attempt went to a kept connection that ended before the first byte of an answer."""
+        return not self._attempt.fresh and not self._attempt.answered
+
+    def abort(self) -> None:
+        """End the attempt that is under way, from another thread."""
+        if self._pid != os.getpid():
+            self.forget()
+            return
+        self._attempt.aborted = True
+        if self._attempt.socket is not None:
+            # Not SSLSocket's own, which takes the TLS state from under the thread that reads.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._attempt.socket, socket.SHUT_RDWR)
+
+    def forget(self) -> None:
+        """Let go of a connection that the parent process goes on using."""
+        if self._attempt.socket is not None:
+            self._attempt.socket.close()  # only here, and without a word to the server
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream, attempt: _Attempt) -> None:
+        self._stream = stream
+        self._attempt = attempt
+        attempt.socket = stream.get_extra_info("socket")
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = self._stream.read(max_bytes, self._attempt.left(timeout, httpcore.ReadTimeout))
+        self._attempt.answered = self._attempt.answered or bool(data)
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._attempt.left(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._attempt.socket = None
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = self._attempt.left(timeout, httpcore.ConnectTimeout)
+        # Wrapping a socket leaves the old object without it, so that `abort` gets another for the handshake.
+        with socket.socket(fileno=os.dup(self._stream.get_extra_info("socket").fileno())) as self._attempt.socket:
+            stream = self._stream.start_tls(ssl_context, server_hostname, left)
+        return _Stream(stream, self._attempt)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _Backend(httpcore.NetworkBackend):
+    def __init__(self, attempt: _Attempt) -> None:
+        self._attempt = attempt
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        self._attempt.fresh = True
+        left = self._attempt.left(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._backend.connect_tcp(host, port, left, local_address, socket_options), self._attempt)
+
+
+class AsyncTransport:
+    """Sends one request at a time, see Transport. Its user bounds the time."""
+
+    def __init__(self, **options: Any) -> None:
+        with usable_environment():
+            self._transport = httpx.AsyncHTTPTransport(**options)
+        self._attempt = _Attempt()
+        self._transport._pool._network_backend = _AsyncBackend(self._attempt, self._transport._pool._network_backend)
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, and give the response before its body is read."""
+        self._attempt.fresh = self._attempt.answered = False
+        return await self._transport.handle_async_request(request)
+
+    @property
+    def was_stale(self) -> bool:
+        """Whether the attempt went to a kept connection that ended before the first byte of an answer."""
+        return not self._attempt.fresh and not self._attempt.answered
+
+    def forget(self) -> None:
+        """Let go of a connection that the parent process goes on using; its event loop is not in this one."""
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._transport.aclose()
+
+
+class _AsyncStream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: httpcore.AsyncNetworkStream, attempt: _Attempt) -> None:
+        self._stream = stream
+        self._attempt = attempt
+        self.write = stream.write  # type: ignore[method-assign]
+        self.aclose = stream.aclose  # type: ignore[method-assign]
+        self.get_extra_info = stream.get_extra_info  # type: ignore[method-assign]
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._stream.read(max_bytes, timeout)
+        self._attempt.answered = self._attempt.answered or bool(data)
+        return data
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
+
+        try:
+            return _AsyncStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._attempt)
+        except BaseException:  # httpcore leaves the connection open where the handshake is cancelled
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+            raise
+
+
+class _AsyncBackend(httpcore.AsyncNetworkBackend):
+    def __init__(self, attempt: _Attempt, backend: httpcore.AsyncNetworkBackend) -> None:
+        self._attempt = attempt
+        self._backend = backend
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        self._attempt.fresh = True
+        stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _AsyncStream(stream, self._attempt)

@@ -1,0 +1,5 @@
+"""`python -m mixpeek_batches.cli`."""
+
+from . import main
+
+main()

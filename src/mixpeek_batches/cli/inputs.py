@@ -1,0 +1,369 @@
+"""Input files: which batches to cancel, as spreadsheets, scripts and this command itself write them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from mixpeek_batches._settings import checked_identifier, checked_namespace
+from mixpeek_batches.errors import ConfigurationError
+
+Place = tuple[str, str, str | None]
+"""Bucket, batch, and namespace if the line names one."""
+
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_SAMPLE = 50  # lines that the separator is found by
+_LONGEST = 100  # lines of one quoted field; more is a quote that somebody forgot
+_LISTED = 20  # lines that cannot be used, of those that are shown
+_EXAMPLES = 3  # batches of a plan
+_NAMES = {
+    "bucket": ("bucket_identifier", "bucket"),
+    "batch": ("batch_id", "batch"),
+    "namespace": ("namespace",),
+}
+_CHOOSE = "choose them by number or by name of the first line, such as --columns 1,2 or --columns Bucket,Batch"
+
+
+class Scan:
+    """What a whole file holds.
+
+    Attributes:
+        left: Batches to cancel.
+        recorded: Batches that were left out, as they are on record as cancelled.
+        repeated: Lines that name a batch once more.
+        buckets: The buckets of what is left.
+        namespaces: Their namespaces.
+        examples: The first few of what is left.
+        wrong: What is wrong with the first lines that cannot be used.
+        wrong_count: How many lines cannot be used.
+    """
+
+    def __init__(self) -> None:
+        self.left = self.recorded = self.repeated = self.wrong_count = 0
+        self.buckets: set[str] = set()
+        self.namespaces: set[str | None] = set()
+        self.examples: list[Place] = []
+        self.wrong: list[str] = []
+
+
+def digest(bucket: str, batch: str, namespace: str | None) -> bytes:
+    """Stand for a batch in a few bytes, whatever its identifiers, as there may be millions."""
+    return hashlib.blake2b(repr((bucket, batch, namespace)).encode(), digest_size=16).digest()
+
+
+class Batches:
+    """Batches to cancel, in a file that is read twice: once to find what is wrong with it, once to work.
+
+    Args:
+        path: A file, or `-` for standard input. What cannot be read twice is kept in a temporary file.
+        columns: What --columns says: two or three numbers or names, with commas.
+
+    Raises:
+        ConfigurationError: It cannot be read, or `columns` makes no sense.
+    """
+
+    def __init__(self, path: str, columns: str | None = None) -> None:
+        self._name = "standard input" if path == "-" else path
+        if path == "-" and sys.stdin is None:
+            raise ConfigurationError(f"{self._name} is closed.")
+        try:
+            self._file: IO[bytes] = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115
+            if path == "-" or not Path(path).is_file():
+                spool = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
+                shutil.copyfileobj(self._file, spool)
+                self._file = spool
+            self._file.seek(0)
+            if self._file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:  # "Unicode text" of Excel
+                self._file = _in_utf8(self._file)
+        except OSError as error:
+            raise ConfigurationError(f"{self._name} cannot be read: {error.strerror}.") from None
+        self._layout = self._find_layout(_chosen(columns))
+        self._use = bytearray()  # 1 for each record that is to be sent
+
+    def scan(self, namespace: str | None, is_recorded: Callable[[bytes], bool]) -> Scan:
+        """Read every line.
+
+        Args:
+            namespace: The namespace of lines that name none.
+            is_recorded: Whether the record has a batch, by its digest, as cancelled.
+        """
+        found, seen = Scan(), set()
+        self._use.clear()
+        for number, content in self._records():
+            self._use.append(0)
+            try:
+                place = self._layout.place(content)
+            except ConfigurationError as error:
+                found.wrong_count += 1
+                if len(found.wrong) < _LISTED:
+                    found.wrong.append(f"{self._name}, line {number}: {error}")
+                continue
+            own = namespace if place[2] is None else place[2]
+            key = digest(place[0], place[1], own)
+            if key in seen:
+                found.repeated += 1
+                continue
+            seen.add(key)
+            if is_recorded(key):
+                found.recorded += 1
+                continue
+            self._use[-1] = 1
+            found.left += 1
+            found.buckets.add(place[0])
+            found.namespaces.add(own)
+            if len(found.examples) < _EXAMPLES:
+                found.examples.append((place[0], place[1], own))
+        return found
+
+    def __iter__(self) -> Iterator[Place]:
+        """Give what the scan found to be left."""
+        # The file may grow meanwhile: a record that is read to be gone on with.
+        for wanted, (_, content) in zip(self._use, self._records(), strict=False):
+            if wanted:
+                yield self._layout.place(content)
+
+    def _records(self) -> Iterator[tuple[int, _Content]]:
+        """Give the records of the file, each with the number of its line, and without header and blank lines."""
+        skip = self._layout.skip
+        for number, content in _records(self._lines(), self._layout.separator):
+            if number not in skip:
+                yield number, content
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        self._file.seek(0)
+        for number, line in enumerate(self._file, 1):
+            yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+
+    def _find_layout(self, columns: list[str] | None) -> _Layout:
+        """Find separator and columns by the first lines."""
+        sample = [(n, line) for (n, line), _ in zip(self._lines(), range(_SAMPLE), strict=False)]
+        skip: set[int] = set()
+        layouts = []
+        if sample and (told := re.fullmatch(rb"sep=([,;\t])\s*", sample[0][1])):  # Excel's own first line
+            skip.add(1)
+            separators = [told[1].decode()]
+        else:
+            separators = list(_SEPARATORS)
+        for separator in separators:
+            rows = [
+                (n, content)
+                for n, content in _records(iter(sample), separator)
+                if n not in skip and isinstance(content, list)
+            ]
+            layouts.append(_Layout.of(rows, separator, skip, columns))
+        best = max(layouts, key=lambda layout: layout.fits)
+        if best.problem:
+            raise ConfigurationError(f"{self._name}, {best.problem} Nothing was sent.")
+        return best
+
+
+_Content = list[str] | dict[str, Any] | str
+"""The fields of a line, a JSON object, or what is wrong with it."""
+
+
+class _Layout(NamedTuple):
+    """How to read a file.
+
+    Attributes:
+        separator: Stands between two fields.
+        skip: The numbers of lines that are none of a batch, such as the header.
+        columns: Where bucket, batch and namespace are, from 0; None: two or three columns, as the line has.
+        problem: Why it cannot be read like this.
+        fits: How well it fits the file, to be compared.
+    """
+
+    separator: str
+    skip: frozenset[int]
+    columns: tuple[int, int, int | None] | None
+    problem: str = ""
+    fits: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of(
+        cls, rows: list[tuple[int, list[str]]], separator: str, skip: set[int], columns: list[str] | None
+    ) -> _Layout:
+        """Read the first rows."""
+        widths = [len(row) for _, row in rows if len(row) > 1]
+        usual = max((widths.count(width), -width) for width in widths)[0] if widths else 0
+        if not rows:
+            return cls(separator, frozenset(skip), None, fits=(1, 0))
+        number, first = rows[0]
+        names = [re.sub(r"[\s-]+", "_", name.strip()).lower() for name in first]
+        header = {
+            part: names.index(name) for part, known in _NAMES.items() for name in reversed(known) if name in names
+        }
+        if columns is not None:
+            if all(column.isascii() and column.isdigit() for column in columns):
+                at = [int(column) - 1 for column in columns]
+                labels = {names[place] for place in at if place < len(names)}
+                if labels & {name for known in _NAMES.values() for name in known}:
+                    skip = {*skip, number}  # it names what they are
+            else:
+                exact = [name.strip() for name in first]
+                unknown = [column for column in columns if column not in exact]
+                if unknown:
+                    text = f"line {number}: no column of it is called {unknown[0]!r}: {_quoted(first, separator)}"
+                    return cls(separator, frozenset(skip), None, text, fits=(0, usual))
+                at = [exact.index(column) for column in columns]
+                skip = {*skip, number}
+            places = (at[0], at[1], at[2] if len(at) > 2 else None)
+            return cls(separator, frozenset(skip), places, fits=(2, usual))
+        if "bucket" in header and "batch" in header:
+            places = (header["bucket"], header["batch"], header.get("namespace"))
+            return cls(separator, frozenset({*skip, number}), places, fits=(3, usual))
+        if ("bucket" in header or "batch" in header) and len(first) > 1:
+            missing = "batch_id (or batch)" if "bucket" in header else "bucket_identifier (or bucket)"
+            text = f"line {number}: no column of it is called {missing}: {_quoted(first, separator)} - {_CHOOSE}."
+            return cls(separator, frozenset(skip), None, text, fits=(2, usual))
+        if len(first) > 3 and usual:
+            text = (
+                f"line {number}: {len(first)} columns, none of which is called bucket or batch: "
+                f"{_quoted(first, separator)} - {_CHOOSE}."
+            )
+            return cls(separator, frozenset(skip), None, text, fits=(1, usual))
+        return cls(separator, frozenset(skip), None, fits=(1, usual))
+
+    def place(self, content: _Content) -> Place:
+        """Read a line.
+
+        Raises:
+            ConfigurationError: It cannot be used.
+        """
+        if isinstance(content, str):
+            raise ConfigurationError(content)
+        if isinstance(content, dict):
+            bucket, batch, namespace = (content.get(name) for name in ("bucket_identifier", "batch_id", "namespace"))
+            if bucket is None or batch is None:
+                missing = "bucket_identifier" if bucket is None else "batch_id"
+                raise ConfigurationError(f"the JSON object has no {missing}.")
+        elif self.columns is not None:
+            last = max(place for place in self.columns if place is not None)
+            if last >= len(content):
+                raise ConfigurationError(
+                    f"it has {len(content)} columns, and column {last + 1} is needed: "
+                    f"{_quoted(content, self.separator)}"
+                )
+            at = self.columns
+            bucket, batch, namespace = content[at[0]], content[at[1]], None if at[2] is None else content[at[2]] or None
+        elif len(content) in {2, 3}:
+            bucket, batch, namespace = content[0], content[1], (content[2] or None) if len(content) == 3 else None
+        else:
+            what = "one column" if len(content) == 1 else f"{len(content)} columns"
+            raise ConfigurationError(
+                f"{what}, where bucket{self.separator.replace(chr(9), '<tab>')}batch is needed, and perhaps a "
+                f"namespace: {_quoted(content, self.separator)} - {_CHOOSE}."
+            )
+        return (
+            checked_identifier(bucket, "the bucket"),
+            checked_identifier(batch, "the batch"),
+            checked_namespace(namespace, "the namespace"),
+        )
+
+
+def _quoted(row: list[str], separator: str) -> str:
+    text = separator.join(row)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _chosen(columns: str | None) -> list[str] | None:
+    if columns is None:
+        return None
+    parts = [part.strip() for part in re.split(r"[,;]", columns)]
+    if len(parts) not in {2, 3} or not all(parts) or "0" in parts:
+        raise ConfigurationError(
+            f"--columns needs bucket, batch and perhaps namespace, as numbers from 1 or as names of the first line, "
+            f"with commas, such as 1,2 or Bucket,Batch, not {columns!r}."
+        )
+    return parts
+
+
+def _records(lines: Iterator[tuple[int, bytes]], separator: str) -> Iterator[tuple[int, _Content]]:
+    """Read lines; what is quoted may go on over some of them."""
+    waiting: list[tuple[int, bytes]] = []  # read in vain, for the end of a quoted field
+    while True:
+        try:
+            number, line = waiting.pop(0) if waiting else next(lines)
+        except StopIteration:
+            return
+        content = _content(line, separator)
+        if content is not None:
+            if content:
+                yield number, content
+            continue
+        more: list[tuple[int, bytes]] = []
+        whole = line
+        while content is None and len(more) < _LONGEST:
+            following = waiting.pop(0) if waiting else next(lines, None)
+            if following is None:
+                break
+            more.append(following)
+            whole += following[1]
+            # Only a quote can end it.
+            content = _content(whole, separator) if b'"' in following[1] else None
+        if content is None:
+            waiting = [*more, *waiting]
+            content = "a quote is opened in it, and never closed."
+        if content:
+            yield number, content
+
+
+def _content(line: bytes, separator: str) -> _Content | None:
+    """Read a line; None if a quoted field goes on in the next one, and an empty list for a blank one."""
+    try:
+        text = line.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        return "it is not UTF-8: save the file as “CSV UTF-8”."
+    if '"' not in text:
+        row = [field.strip() for field in text.split(separator)]
+        if not any(row):
+            return []
+        return "it is not JSON." if text.lstrip().startswith("{") else row
+    if text.lstrip().startswith("{"):
+        return _object(text)
+    if separator != "\t":
+        text = re.sub(rf'({separator}|^)[ \t]+"', r'\1"', text)
+    try:
+        row = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), [])
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            return None
+        loose = re.sub(rf'"[ \t]+(?={separator}|$)' if separator != "\t" else r'" +(?=\t|$)', '"', text)
+        try:
+            row = next(csv.reader(io.StringIO(loose, newline=""), delimiter=separator, strict=True), [])
+        except csv.Error:
+            return f"after the end of a quoted field more follows: {_quoted([text], '')}"
+    row = [field.strip() for field in row]
+    return row if any(row) else []
+
+
+def _object(text: str) -> _Content:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return "it is not JSON."
+    if isinstance(found, dict):
+        return [] if "server" in found and "batch_id" not in found else found  # the first line of a record
+    return "it is no JSON object."
+
+
+def _in_utf8(file: IO[bytes]) -> IO[bytes]:
+    file.seek(0)
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as what reads it
+    try:
+        text = io.TextIOWrapper(file, encoding="utf-16", newline="")
+        while part := text.read(1 << 16):
+            spool.write(part.encode())
+        text.detach()
+    except UnicodeError:
+        raise ConfigurationError("The file begins as UTF-16, and is not: save it as “CSV UTF-8”.") from None
+    return spool

@@ -1,0 +1,117 @@
+"""`mixpeek-batches mock`: the mock as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mixpeek_batches.errors import ConfigurationError
+
+from .terminal import batches as batches_shown
+from .terminal import read, reported, say, shown
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from mixpeek_batches.mock import RecordedRequest
+
+
+def _rate(context: click.Context, option: click.Parameter, value: str | None) -> tuple[float, int] | None:
+    """Read requests a second, and perhaps how many of them at once: `5` or `5/10`."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)(?:/([0-9]+))?", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is neither a rate, such as 5, nor one with a burst, such as 5/10.")
+    return float(found[1]), int(found[2] or 1)
+
+
+@click.command
+@click.option("--port", type=int, metavar="N", default=0, show_default=True, help="The port; 0 takes a free one.")
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on; 0.0.0.0 lets other machines and containers in.",
+)
+@click.option(
+    "--batches",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A file of batches to start with, and to come back to with each reset: a JSON array, or JSON objects, "
+    "one a line.",
+)
+@click.option(
+    "--rate-limit",
+    callback=_rate,
+    metavar="N[/BURST]",
+    help="Answer 429 with Retry-After beyond N requests a second, of which BURST (1) may come at once.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the URL and the key as one JSON object.")
+def mock(port: int, host: str, batches: Path | None, rate_limit: tuple[float, int] | None, as_json: bool) -> None:
+    """Run a mock of the API, until Ctrl-C. Each request is shown on stderr.
+
+    \b
+    Examples:
+      mixpeek-batches mock --port 8377 --batches batches.json
+      mixpeek-batches mock --rate-limit 5/10 --json
+    """  # noqa: D301 - \b is click's, which leaves the lines after it as they are
+    try:
+        from mixpeek_batches.mock import MockServer  # noqa: PLC0415 - another extra, and slow to load
+    except ModuleNotFoundError as error:
+        say(str(error))
+        raise click.exceptions.Exit(2) from None
+
+    with reported():
+
+        class Server(MockServer):
+            def reset(self) -> None:
+                super().reset()
+                if rate_limit is not None:  # how it was started, which is what a reset goes back to
+                    self.limit_rate(*rate_limit)
+
+        server = Server(port=port, host=host, batches=() if batches is None else _read_batches(batches))
+        server.on_request = _say_request
+        signal.signal(signal.SIGTERM, _stop)
+        try:
+            with server:
+                if as_json:
+                    print(json.dumps({"url": server.url, "api_key": server.api_key}), flush=True)
+                else:
+                    held = batches_shown(server.counts()["batches"])
+                    print(f"A mock of the Mixpeek API, holding {held}. Ctrl-C stops it.")
+                    print(f"export MIXPEEK_BASE_URL={server.url}")
+                    print(f"export MIXPEEK_API_KEY={server.api_key}", flush=True)
+                while True:
+                    time.sleep(3600)
+        except KeyboardInterrupt:
+            return
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say_request(request: RecordedRequest) -> None:
+    answer = "no answer" if request.status_code is None else request.status_code
+    # There may be thousands a second.
+    sys.stderr.write(f"mixpeek-batches: {shown(f'{request.method} {request.path} -> {answer}')}\n")
+
+
+def _read_batches(path: Path) -> list[Any]:
+    text = read(path)
+    try:
+        if text.lstrip().startswith("["):
+            array: list[Any] = json.loads(text)
+            return array
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path} holds neither a JSON array nor JSON lines: {error}.") from None
