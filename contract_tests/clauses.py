@@ -1,4 +1,4 @@
-"""Every clause, and those that every single answer must keep."""
+"""Every clause of the contract: its name, its sentence and its check are one function."""
 
 from __future__ import annotations
 
@@ -8,191 +8,228 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .exchange import Answer, Exchange
-from .report import Clause, Report, key_forms
-from .spec import RESPONSES, header_schema, mismatch
+from mixpeek_batches import ConfigurationError
 
-_DOOR = "a mock that the tests started, whose batches they can read"
-_CANCELABLE = "a batch under cancelable"
-_FINISHED = "a batch under finished"
-_NAMED = f"{_CANCELABLE} or finished"
+from . import decisions, inputs, spec
+from .clause import (
+    A_LIMIT,
+    AN_ERROR,
+    CANCELABLE,
+    CLAUSES,
+    DEFAULT_NAMESPACE,
+    DOOR,
+    FINISHED,
+    FORBIDDEN_NAMESPACE,
+    NAMED,
+    NAMESPACE_ID,
+    NO_ERROR,
+    OTHER_NAMESPACE,
+    OWN_ACCOUNT,
+    SECOND,
+    TWO_BUCKETS,
+    Check,
+    at_the_end,
+    by_schemathesis,
+    clause,
+    of_every_answer,
+)
+from .conversation import Conversation, named_statuses
+from .report import Report, key_forms
+from .session import LIMITED, MARK
+from .target import Place, endpoint
+from .wire import KEY_VARIABLE, Answer, Exchange, segment
 
-_ALL = [
-    # What every answer keeps.
-    Clause("answers", "Every request gets a whole HTTP answer.", "documented"),
-    Clause("no-server-error", "No input, however long or odd, brings a 5xx.", "published"),
-    Clause("documented-status", "A status is one that the contract has for the request.", "published"),
-    Clause("framing", "A body is as long as its Content-Length says.", "documented"),
-    Clause("content-type", "Every body is application/json.", "documented"),
-    Clause("json", "Every body is JSON in UTF-8, whole and nothing after it.", "documented"),
-    Clause("task-schema", "The body of a 200 is a TaskResponse.", "documented", _CANCELABLE),
-    Clause("task-canceled", "The task of a 200 is CANCELED.", "published", _CANCELABLE),
-    Clause("task-type", "The task's type is api_buckets_batches_process.", "assumed", _CANCELABLE),
-    Clause(
-        "error-message-due",
-        'error_message is derived from additional_data["error"]: a string, an object\'s message, else its JSON.',
-        "documented",
-        "a cancelable batch whose task carries an error",
-    ),
-    Clause(
-        "error-message-absent",
-        'Without additional_data["error"], error_message is null or absent.',
-        "documented",
-        "a cancelable batch whose task carries no error",
-    ),
-    Clause("error-envelope", "The body of every error is the error envelope.", "published"),
-    Clause("envelope-status", "In the envelope, status is the HTTP status and success is false.", "published"),
-    Clause("www-authenticate", "A 401 carries WWW-Authenticate: Bearer.", "published"),
-    Clause("allow", "A 405 carries Allow: POST.", "assumed"),
-    Clause("retry-after", "A 429 and a 503 carry Retry-After.", "assumed", "a server that can be made to answer so"),
-    Clause("key-not-repeated", "No answer, header or body, repeats the key.", "assumed"),
-    # The key.
-    Clause("no-key", "Without Authorization: 401.", "published"),
-    Clause("other-scheme", "With another scheme than Bearer: 401.", "published"),
-    Clause("key-in-full", "Keys are compared in full, case included: 401.", "published"),
-    Clause("key-elsewhere", "A key in another header, the query or a cookie is none: 401.", "assumed"),
-    Clause("scheme-any-case", "The scheme's name is good in any case.", "published"),
-    Clause("style", "Header names in any case, any Accept, an unknown query: all the same.", "documented"),
-    # The order of the checks.
-    Clause("method", "Another method on the path: 405.", "assumed"),
-    Clause("method-before-key", "Another method is 405 also without a key.", "assumed"),
-    Clause("key-before-batch", "A wrong key is 401 also where namespace, bucket or batch are unknown.", "assumed"),
-    Clause("key-before-status", "A wrong key is 401 also for a finished batch.", "assumed", _FINISHED),
-    # Where batches are.
-    Clause("unknown-path", "An unknown path: 404.", "published"),
-    Clause("unknown-batch", "An unknown batch in a known bucket: 404.", "published"),
-    Clause("unknown-bucket", "A known batch in an unknown bucket: 404.", "published", _NAMED),
-    Clause("other-bucket", "A batch of another known bucket: 404.", "published", "batches in two buckets"),
-    Clause("identifier-in-full", "Identifiers are compared in full: 404 for a longer one.", "published", _NAMED),
-    Clause("unknown-namespace", "A known batch in an unknown namespace: 404.", "published", _NAMED),
-    Clause("other-namespace", "A batch of another namespace: 404.", "published", f"other_namespace, and {_NAMED}"),
-    Clause("forbidden-namespace", "A namespace that the key may not use: 403.", "published", "forbidden_namespace"),
-    Clause("namespace-by-id", "A namespace may be given by its id.", "documented", f"namespace_id, and {_CANCELABLE}"),
-    Clause(
-        "default-namespace",
-        "Without X-Namespace, the key's default namespace is meant.",
-        "documented",
-        f"{_CANCELABLE}, in the key's default namespace (leave namespace out)",
-    ),
-    Clause("odd-identifiers", "Odd, long and non-ASCII identifiers that nobody has: 404.", "published"),
-    Clause("odd-namespaces", "Odd, long and non-ASCII namespaces that nobody has: 404.", "published"),
-    Clause("opaque-identifiers", "Identifiers with / ? # % and any Unicode arrive as sent.", "assumed", _DOOR),
-    # Cancelling.
-    Clause("cancel", "A batch that can be cancelled: 200.", "documented", _CANCELABLE),
-    Clause("cancel-every-status", "PENDING, IN_PROGRESS, PROCESSING, UNKNOWN: 200.", "published", _DOOR),
-    Clause("canceled-afterwards", "After a 200 the batch is CANCELED.", "published", _DOOR),
-    Clause("task-kept", "The task keeps its task_id, inputs, outputs and additional data.", "assumed", _DOOR),
-    Clause("idempotent", "Cancelled again, it gives 200 and the same task, field by field.", "assumed", _CANCELABLE),
-    Clause(
-        "idempotent-simultaneous",
-        "Of many simultaneous cancels all give 200 and the same task.",
-        "assumed",
-        "a second batch under cancelable",
-    ),
-    Clause("one-task-each", "Two batches have two tasks.", "assumed", "a second batch under cancelable"),
-    Clause("finished", "A finished batch: 400.", "assumed", _FINISHED),
-    Clause("finished-every-status", "DRAFT, COMPLETED, FAILED, SKIPPED: 400.", "assumed", _DOOR),
-    Clause("finished-details", "The details of that 400 name the batch's status.", "assumed", _FINISHED),
-    Clause("finished-unchanged", "A finished batch stays as it was.", "assumed", _FINISHED),
-    Clause("refusal-changes-nothing", "A request that is refused cancels nothing.", "published", _DOOR),
-    # That the run means something.
-    Clause("every-status-seen", "Every status that the target can be brought to was seen.", "suite"),
-    Clause("not-blind", "At least half of the generated requests address batches that exist.", "suite", _NAMED),
-]
-CLAUSES = {clause.name: clause for clause in _ALL}
+__all__ = ["CLAUSES"]
 
-SCHEMATHESIS = {
-    "not_a_server_error": "no generated request brings a 5xx",
-    "status_code_conformance": "generated requests get documented statuses",
-    "content_type_conformance": "generated requests get documented content types",
-    "response_headers_conformance": "generated requests get the documented headers",
-    "response_schema_conformance": "generated requests get bodies of the documented schemas",
-    "negative_data_rejection": "invalid data is refused",
-    "positive_data_acceptance": "valid data is not refused as invalid",
-    "unsupported_method": "other methods get 405 with Allow",
-    "ignored_auth": "requests without the key, or with a wrong one, are refused",
-}
-CLAUSES |= {
-    f"generated-{name.replace('_', '-')}": Clause(
-        f"generated-{name.replace('_', '-')}", f"Schemathesis, {name}: {sentence}.", "published"
-    )
-    for name, sentence in SCHEMATHESIS.items()
-}
+METHODS = ("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "QUERY")
+_ONCE = ("content-type", "content-length", "retry-after", "location", "date", "etag")
+
+# What every answer keeps.
 
 
-def derived_error(additional_data: object) -> tuple[bool, Any]:
-    """Tell whether an error message is due, and which: a string, or the value whose JSON it must be."""
-    error = additional_data.get("error") if isinstance(additional_data, dict) else None
-    if error is None:
-        return False, None
-    if isinstance(error, dict) and isinstance(error.get("message"), str):
-        return True, error["message"]
-    return True, error
+@of_every_answer("documented")
+def answers(exchange: Exchange, check: Check) -> None:
+    """Every request gets a whole HTTP answer."""
+    check(exchange.answer.failure is None, "a whole answer", exchange.answer.failure)
 
 
-def observe(report: Report, exchange: Exchange) -> None:
-    """Check what every answer must keep."""
-    request, answer = exchange.request, exchange.answer
-    report.requests += 1
-    report.statuses[answer.status] = report.statuses.get(answer.status, 0) + 1
-    if request.extreme and not answer.timed_out and (answer.failure or _is_refusal(request.extreme, answer.status)):
-        _check_secrets(report, exchange)  # a server may refuse this before it comes to the contract
-        return
-    if not report.check("answers", answer.failure is None, exchange, "a whole answer", answer.failure or ""):
-        return
-    induced = request.clause == "every-status-seen"
-    report.check("no-server-error", answer.status < 500 or induced, exchange, "a status below 500", answer.status)
-    report.check("documented-status", _has_status(request.method, answer.status), exchange, _statuses(), answer.status)
-    _check_secrets(report, exchange)
-    if request.method == "HEAD":
-        return  # whose answers have no body
-
-    media = (answer.header("content-type") or "none").replace(" ", "").lower()
-    good = re.fullmatch(r'application/json(;charset="?utf-8"?)?;?', media) is not None
-    report.check("content-type", good, exchange, "application/json", answer.header("content-type"))
-    try:
-        body = answer.json()
-    except ValueError as error:
-        report.check("json", False, exchange, "JSON", f"{error}: {_start(answer)}")
-        body = None
-    else:
-        report.check("json", True, exchange, "", "")
-    if 200 <= answer.status < 300:
-        _check_task(report, exchange, body)
-    else:
-        _check_error(report, exchange, body)
+@of_every_answer("published")
+def no_server_error(exchange: Exchange, check: Check) -> None:
+    """No input, however long or odd, brings a 5xx."""
+    check(exchange.answer.status < 500 or exchange.request.induced, "a status below 500", exchange.answer)
 
 
-def _is_refusal(extreme: str, status: int) -> bool:
-    if extreme == "path":
-        return 300 <= status < 500 or status == 501  # frameworks redirect what is nearly a path of theirs
-    return status in {400, 413, 414, 431} or (extreme == "odd" and 400 <= status < 500 and status != 401)
+@of_every_answer("published")
+def documented_status(exchange: Exchange, check: Check) -> None:
+    """A status is one that the contract has for the request."""
+    known = {*spec.CANCEL.responses} if exchange.request.method == spec.CANCEL.method else {404, 405, *LIMITED}
+    if exchange.answer.status:
+        check(exchange.answer.status in known, f"one of {sorted(known)}", exchange.answer.status)
 
 
-def _has_status(method: str, status: int) -> bool:
-    return status in RESPONSES if method == "POST" else status in {405, 404, 429}
+@of_every_answer("documented", scope="limiter")
+def content_type(exchange: Exchange, check: Check) -> None:
+    """Every body is application/json."""
+    if _has_body(exchange):
+        media = exchange.answer.header("content-type")
+        good = re.fullmatch(r'application/json(;charset="?utf-8"?)?;?', (media or "").replace(" ", "").lower())
+        check(good is not None, "application/json", media)
 
 
-def _statuses() -> str:
-    return f"one of {', '.join(map(str, RESPONSES))}, and 405 for other methods than POST"
+@of_every_answer("documented", scope="limiter")
+def json_(exchange: Exchange, check: Check) -> None:
+    """Every body is JSON in UTF-8, whole and nothing after it."""
+    if _has_body(exchange):
+        try:
+            exchange.answer.json()
+        except ValueError as error:
+            check(False, "JSON", f"{error}: {exchange.answer}")
+        else:
+            check(True, "JSON", "")
 
 
-def _start(answer: Answer) -> str:
-    return repr(answer.body[:120].decode("utf-8", "replace"))
+@of_every_answer("documented")
+def headers_once(exchange: Exchange, check: Check) -> None:
+    """A header that holds one value comes once."""
+    names = [name for name, _ in exchange.answer.headers]
+    twice = [name for name in _ONCE if names.count(name) > 1]
+    check(not twice, "each once", twice)
 
 
-def _check_secrets(report: Report, exchange: Exchange) -> None:
-    answer, key = exchange.answer, report.target.key
-    sent = (exchange.request.header("authorization") or b"").decode("latin-1").rpartition(" ")[2]
-    secrets = [*key_forms(key), *([sent] if len(sent) >= max(8, len(key) * 3 // 4) else [])]
-    texts = [answer.reason, *(text for header in answer.headers for text in header)]
+@of_every_answer("documented", CANCELABLE)
+def task_schema(exchange: Exchange, check: Check) -> None:
+    """The body of a 200 is a TaskResponse."""
+    if _has_body(exchange) and exchange.answer.status == 200:
+        wrong = spec.mismatch("TaskResponse", _body(exchange))
+        check(wrong is None, "a TaskResponse", wrong)
+
+
+@of_every_answer("published", CANCELABLE)
+def task_canceled(exchange: Exchange, check: Check) -> None:
+    """The task of a 200 is CANCELED."""
+    if task := _task(exchange):
+        check(task.get("status") == decisions.CANCELED, f"status {decisions.CANCELED}", task.get("status"))
+
+
+@of_every_answer("assumed", CANCELABLE)
+def task_type(exchange: Exchange, check: Check) -> None:
+    """The task's type is api_buckets_batches_process."""
+    if task := _task(exchange):
+        check(task.get("task_type") == decisions.TASK_TYPE, decisions.TASK_TYPE, task.get("task_type"))
+
+
+@of_every_answer("documented", AN_ERROR)
+def error_message_due(exchange: Exchange, check: Check) -> None:
+    """error_message is derived from additional_data["error"]: a string, an object's message, else its JSON."""
+    task = _task(exchange)
+    error = _error(task)
+    if error is not None:
+        expected = error["message"] if isinstance(error, dict) and isinstance(error.get("message"), str) else error
+        message = task.get("error_message")
+        ok = message == expected if isinstance(expected, str) else _same_json(message, expected)
+        check(ok, f"error_message {expected!r}", repr(message))
+
+
+@of_every_answer("documented", NO_ERROR)
+def error_message_absent(exchange: Exchange, check: Check) -> None:
+    """Without additional_data["error"], error_message is null or absent."""
+    task = _task(exchange)
+    if task and _error(task) is None:
+        check(task.get("error_message") is None, "error_message null", repr(task.get("error_message")))
+
+
+@of_every_answer("published", scope="limiter")
+def error_envelope(exchange: Exchange, check: Check) -> None:
+    """The body of every error is the error envelope."""
+    if _has_body(exchange) and not 200 <= exchange.answer.status < 300:
+        wrong = spec.mismatch("ErrorResponse", _body(exchange))
+        check(wrong is None, "the error envelope", wrong)
+
+
+@of_every_answer("published")
+def envelope_status(exchange: Exchange, check: Check) -> None:
+    """In the envelope, status is the HTTP status and success is false."""
+    body, status = exchange.answer.object(), exchange.answer.status
+    if body and not 200 <= status < 300 and exchange.request.method != "HEAD":
+        got = f"success {body.get('success')!r}, status {body.get('status')!r}"
+        check(body.get("status") == status and body.get("success") is False, f"success false, status {status}", got)
+
+
+@of_every_answer("published")
+def www_authenticate(exchange: Exchange, check: Check) -> None:
+    """A 401 carries WWW-Authenticate: Bearer."""
+    if exchange.answer.status == 401:
+        _check_header(exchange, check, "WWW-Authenticate")
+
+
+@of_every_answer("assumed")
+def allow(exchange: Exchange, check: Check) -> None:
+    """A 405 carries Allow: POST."""
+    if exchange.answer.status == 405:
+        value = exchange.answer.header("allow")
+        allowed = {method.strip().upper() for method in (value or "").split(",")}
+        # Frameworks may add the two methods that say nothing about the endpoint.
+        check(allowed - {"HEAD", "OPTIONS"} == {spec.CANCEL.method}, f"Allow: {spec.CANCEL.method}", value)
+
+
+@of_every_answer("assumed", A_LIMIT, scope="limiter")
+def retry_after(exchange: Exchange, check: Check) -> None:
+    """A 429 and a 503 carry Retry-After."""
+    if exchange.answer.status in LIMITED:
+        _check_header(exchange, check, "Retry-After")
+
+
+@of_every_answer("assumed", scope="anybody")
+def key_not_repeated(exchange: Exchange, check: Check) -> None:
+    """No answer, header or body, repeats the key."""
+    answer, sent = exchange.answer, dict(exchange.request.spelled)
+    keys = {value.decode("latin-1").rpartition(" ")[2] for value in sent}
+    secrets = {form for key in keys if len(key) >= 12 for form in (key_forms(key) if key.isascii() else [key])}
     raw = answer.body.decode("utf-8", "replace")
-    texts.append(raw)
+    texts = [answer.reason, raw, *(text for header in answer.headers for text in header)]
     with contextlib.suppress(ValueError, RecursionError):
         texts += _strings(json.loads(raw))  # what JSON may have escaped
     # Header names come in lower case here.
     shown = any(secret in text or secret.lower() == text for text in texts for secret in secrets)
-    report.check("key-not-repeated", not shown, exchange, "no key in the answer", "the key, in some form")
+    check(not shown, "no key in the answer", "the key, in some form")
+
+
+def _has_body(exchange: Exchange) -> bool:
+    """Tell whether there is a whole answer that must have a body."""
+    return exchange.answer.failure is None and exchange.request.method != "HEAD"
+
+
+def _body(exchange: Exchange) -> Any:
+    try:
+        return exchange.answer.json()
+    except ValueError:
+        return None
+
+
+def _task(exchange: Exchange) -> dict[str, Any]:
+    return exchange.answer.object() if exchange.answer.status == 200 else {}
+
+
+def _error(task: dict[str, Any]) -> Any:
+    data = task.get("additional_data")
+    return data.get("error") if isinstance(data, dict) else None
+
+
+def _same_json(text: object, value: object) -> bool:
+    try:
+        if not isinstance(text, str) or re.search(r"\s", re.sub(r'"(\\.|[^"\\])*"', "", text)):
+            return False
+        return json.dumps(json.loads(text), sort_keys=True) == json.dumps(value, sort_keys=True)  # 1 is not true
+    except ValueError:
+        return False
+
+
+def _check_header(exchange: Exchange, check: Check, name: str) -> None:
+    schema = spec.CANCEL.headers(exchange.answer.status).get(name)
+    value = exchange.answer.header(name.lower())
+    if schema is not None:
+        ok = value is not None and re.search(schema.get("pattern", ""), value) is not None
+        check(ok, f"a valid {name}", repr(value))
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -210,56 +247,711 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(item)
 
 
-def _check_task(report: Report, exchange: Exchange, body: Any) -> None:
-    if exchange.answer.status != 200:
-        return  # documented-status says it
-    wrong = mismatch("TaskResponse", body)
-    report.check("task-schema", wrong is None, exchange, "a TaskResponse", wrong or "")
-    if not isinstance(body, dict):
-        return
-    status, type_ = body.get("status"), body.get("task_type")
-    report.check("task-canceled", status == "CANCELED", exchange, "status CANCELED", repr(status))
-    wanted = "api_buckets_batches_process"
-    report.check("task-type", type_ == wanted, exchange, f"task_type {wanted}", repr(type_))
-    due, expected = derived_error(body.get("additional_data"))
-    message = body.get("error_message")
-    if due:
-        ok = message == expected if isinstance(expected, str) else _same_json(message, expected)
-        report.check("error-message-due", ok, exchange, f"error_message {expected!r}", repr(message))
-    else:
-        report.check("error-message-absent", message is None, exchange, "error_message null", repr(message))
+# The form of requests and answers.
 
 
-def _same_json(text: object, value: object) -> bool:
+@clause("documented")
+def framing(talk: Conversation) -> None:
+    """A body is as long as its Content-Length says, also where the request announces no length."""
+    wrong = f"Bearer {MARK}key"
+    for place, method, key in (
+        (talk.usual[0], "POST", ""), (talk.nobody(), "POST", ""), (talk.usual[0], "GET", ""),
+        (talk.place, "POST", wrong),
+    ):  # fmt: skip
+        request = talk.session.request(place, method=method, key=key, announced=False)
+        got = talk.session.framing(request)
+        talk.check(got is None, Exchange(request, Answer(status=0)), "as announced", got)
+
+
+@clause("documented")
+def style(talk: Conversation) -> None:
+    """Header names in any case, an unknown query, another method in a header: all the same."""
+    place, status = talk.usual
+    for spell in (str.lower, str.upper):
+        headers = [(spell("Authorization"), f"Bearer {talk.target.key}".encode())]
+        if talk.target.namespace is not None:
+            headers.append((spell("X-Namespace"), talk.target.namespace.encode()))
+        talk.expect(status, place, key=None, namespace=None, more=headers)
+    for query in ("x=1", f"namespace={talk.made_up()}", f"batch_id={talk.made_up()}"):
+        talk.expect(status, f"{place.path}?{query}")
+    talk.expect(404, f"{talk.nobody().path}?x=1")
+    talk.expect(status, place, more=[("X-HTTP-Method-Override", b"GET")])
+    first = segment(place.batch[0])
+    if len(first) == 1 and place in talk.target.known:
+        talk.expect(status, place.path.replace(f"/batches/{first}", f"/batches/%{ord(first):02X}"))
+
+
+@clause("documented")
+def accept(talk: Conversation) -> None:
+    """Whatever Accept says, or nothing, the answer is the same, and JSON."""
+    for value in (b"text/html,application/xhtml+xml,*/*;q=0.8", b"application/xml", b"application/problem+json", None):
+        talk.same_as_usual(accept=value)
+    talk.expect(404, f"/v1/{talk.made_up()}", accept=b"text/html")
+    talk.expect(405, talk.place, method="GET", accept=b"text/html")
+    for more in ([("Accept-Language", b"de")], [("Accept-Encoding", b"gzip")], [("User-Agent", b"Mozilla/5.0")]):
+        talk.expect(404, talk.nobody(), more=more)
+
+
+@clause("assumed")
+def body_means_nothing(talk: Conversation) -> None:
+    """A body, of whatever kind and with whatever in it, changes nothing."""
+    place, _ = talk.usual
+    other = {"bucket_identifier": place.bucket, "batch_id": place.batch, "namespace": talk.target.namespace}
+    for media, body in (
+        (b"application/json", b"{}"),
+        (b"application/json", json.dumps(other).encode()),
+        (b"application/json", b'{"status": "PENDING", "force": true, "api_key": "' + MARK.encode() + b'"}'),
+        (b"application/json", b"{not json"),
+        (b"application/x-www-form-urlencoded", b"_method=DELETE&batch_id=" + place.batch.encode()),
+        (b"text/plain", b"x" * 100),
+    ):
+        talk.same_as_usual(body=body, more=[("Content-Type", media)])
+    named = {"namespace": talk.target.namespace, "x_namespace": talk.target.namespace}
+    more = [("Content-Type", b"application/json")]
+    talk.expect(404, place, namespace=talk.made_up(), body=json.dumps(named).encode(), more=more)
+
+
+@clause("documented")
+def length_unannounced(talk: Conversation) -> None:
+    """A request without Content-Length, or in chunks, is as good as one with it."""
+    talk.same_as_usual(announced=False)
+    talk.same_as_usual(announced=False, body=b"{}", more=[("Content-Type", b"application/json")])
+
+
+@clause("assumed")
+def header_twice(talk: Conversation) -> None:
+    """Of two keys or namespaces in one request, a right one does not make up for a wrong one: 401 or 404, or 400."""
+    place, key = talk.place, f"Bearer {talk.target.key}".encode()
+    wrong = ("Authorization", f"Bearer {talk.made_up()}".encode())
+    talk.expect(401, place, 400, more=[wrong])  # before the right one
+    talk.expect(401, place, 400, key=wrong[1], more=[("Authorization", key)])
+    if place in talk.target.known:
+        own = (talk.target.namespace or talk.made_up()).encode()
+        talk.expect(404, place, 400, namespace=own, more=[("X-Namespace", talk.made_up().encode())])
+        talk.expect(404, place, 400, namespace=talk.made_up(), more=[("X-Namespace", own)])
+
+
+# The key.
+
+
+@clause("published")
+def no_key(talk: Conversation) -> None:
+    """Without Authorization: 401."""
+    talk.expect(401, talk.place, key=None)
+    for empty in ("Bearer", "Bearer ", b""):
+        talk.expect(401, talk.place, key=empty or b"", spelled="" if isinstance(empty, bytes) else empty)
+
+
+@clause("published")
+def other_scheme(talk: Conversation) -> None:
+    """With another scheme than Bearer: 401."""
+    for value, spelled in inputs.other_schemes(talk.target.key):
+        talk.expect(401, talk.place, key=value, spelled=spelled)
+
+
+@clause("published")
+def key_in_full(talk: Conversation) -> None:
+    """Keys are compared in full, case included: 401."""
+    key = talk.target.key
+    places = set(range(len(key)))  # of characters to change; few where requests are dear
+    if not talk.target.thorough:
+        places = {0, len(key) // 2, len(key) - 1, *talk.random.sample(range(len(key)), min(4, len(key)))}
+    for wrong, spelled in inputs.wrong_keys(key, sorted(places)):
+        talk.expect(401, talk.place, key=f"Bearer {wrong}", spelled=f"Bearer {spelled}")
+    for odd in (b"Bearer \xff\xfe", b"Bearer " + b"x" * 5000):
+        talk.expect(401, talk.place, key=odd)
+    for scheme in ("bearer", "BEARER"):
+        talk.expect(401, talk.place, key=f"{scheme} {key}x", spelled=f"{scheme} ${{{KEY_VARIABLE}}}x")
+        talk.expect(401, talk.place, key=f"{scheme} {MARK}")
+
+
+@clause("assumed")
+def key_elsewhere(talk: Conversation) -> None:
+    """A key in another header, the query or a cookie is none, nor is another header a way around it: 401."""
+    key = talk.target.key.encode()
+    for header, value in (
+        ("X-API-Key", key),
+        ("X-Auth-Token", key),
+        ("X-Authorization", b"Bearer " + key),
+        ("Cookie", b"api_key=" + key + b"; session=" + key + b"; access_token=" + key),
+        ("Proxy-Authorization", b"Bearer " + key),
+        ("X-Forwarded-For", b"127.0.0.1"),
+        ("X-Original-Authorization", b"Bearer " + key),
+    ):
+        talk.expect(401, talk.place, key=None, more=[(header, value)])
+    if not set(talk.target.key) & set("&#%+?=;"):
+        query = f"api_key={talk.target.key}&access_token={talk.target.key}&token={talk.target.key}"
+        talk.expect(401, f"{talk.place.path}?{query}", key=None)
+
+
+@clause("assumed")
+def connection_remembers_nothing(talk: Conversation) -> None:
+    """What an earlier request on the same connection said, or a cookie from its answer, counts for no later one."""
+    place, status = talk.usual
+    with talk.fresh() as wire:
+        without = talk.ask(place, namespace=None, wire=wire)
+        good = talk.expect(status, place, wire=wire)
+        talk.expect(401, place, key=None, wire=wire)
+        talk.expect(401, place, key=f"Bearer {talk.made_up()}", wire=wire)
+        again = talk.ask(place, namespace=None, wire=wire)
+        same = without.answer.status == again.answer.status
+        talk.check(same, again, f"{without.answer.status}, as before a namespace was named", again.answer)
+        talk.expect(404, place, namespace=talk.made_up(), wire=wire)
+        talk.expect(status, place, wire=wire)
+        cookies = [value.partition(";")[0] for name, value in good.answer.headers if name == "set-cookie"]
+        talk.expect(401, place, key=None, wire=wire, more=[("Cookie", "; ".join([*cookies, "a=b"]).encode())])
+
+
+@clause("published")
+def scheme_any_case(talk: Conversation) -> None:
+    """The scheme's name is good in any case."""
+    place, status = talk.usual
+    for scheme in ("bearer", "BEARER", "bEaReR"):
+        talk.expect(status, place, key=f"{scheme} {talk.target.key}")
+
+
+# The order of the checks.
+
+
+@clause("assumed")
+def method(talk: Conversation) -> None:
+    """Another method on the path: 405."""
+    for name in METHODS:
+        talk.expect(405, talk.place, method=name)
+        talk.expect(405, talk.nobody(), method=name)
+    talk.expect(405, talk.place, method="GET", more=[("X-HTTP-Method-Override", b"POST")])
+    talk.expect(405, f"{talk.place.path}?_method=POST", method="GET")
+    talk.expect(405, endpoint(talk.made_up(), talk.made_up() + "x" * 2000), method="PUT")
+    talk.expect(405, talk.place, 501, method="FOO")
+
+
+@clause("assumed")
+def method_before_key(talk: Conversation) -> None:
+    """Another method is 405 also without a key, or in a namespace that is unknown or not allowed."""
+    for name in METHODS[:6]:
+        talk.expect(405, talk.place, method=name, key=None)
+    for name in METHODS[:4]:
+        talk.expect(405, talk.place, method=name, key=f"Bearer {MARK}key")
+        talk.expect(405, talk.place, method=name, namespace=talk.made_up())
+    if talk.target.forbidden_namespace is not None:
+        talk.expect(405, talk.place, method="GET", namespace=talk.target.forbidden_namespace)
+
+
+@clause("assumed", NAMED)
+def method_tells_nothing(talk: Conversation) -> None:
+    """Another method tells nothing of a batch, not even whether it is there."""
+    for name in ("GET", "HEAD", "OPTIONS"):
+        for place in talk.some[-1:]:
+            talk.tells_apart(
+                [{"place": place, "method": name}] * 2, [{"place": talk.nobody(), "method": name} for _ in range(2)]
+            )
+
+
+@clause("assumed")
+def key_before_batch(talk: Conversation) -> None:
+    """A wrong key is 401 also where namespace, bucket or batch are unknown, and never tells which are."""
+    wrong = f"Bearer {MARK}key"
+    for key in (wrong, None):
+        talk.expect(401, talk.nobody(), key=key)
+        talk.expect(401, talk.nobody(), key=key, namespace=talk.made_up())
+    if talk.target.forbidden_namespace is not None:
+        talk.expect(401, talk.place, key=wrong, namespace=talk.target.forbidden_namespace)
+    if talk.target.known:
+        asked = [[{"place": place, "key": wrong}] * 2 for place in (talk.place, talk.nobody())]
+        talk.tells_apart(*asked)
+
+
+@clause("assumed", FINISHED)
+def key_before_status(talk: Conversation) -> None:
+    """A wrong key is 401 also for a finished batch."""
+    for key in (f"Bearer {MARK}key", None):
+        talk.expect(401, talk.target.finished[0], key=key)
+
+
+# Where batches are.
+
+
+@clause("published")
+def unknown_path(talk: Conversation) -> None:
+    """An unknown path: 404."""
+    path = talk.nobody().path
+    for unknown in (
+        f"/v1/{talk.made_up()}",
+        path.removesuffix("cancel") + talk.made_up(),
+        path.removesuffix("/cancel"),
+    ):
+        talk.expect(404, unknown)
+    talk.expect(404, f"/v1/{talk.made_up()}", method="GET")
+    for near in (
+        path + "/",
+        path.replace("/batches/", "//batches/"),
+        f"/v1/buckets/{talk.made_up()}/./batches/x/cancel",
+    ):
+        talk.expect(404, near)
+
+
+@clause("published", NAMED, OWN_ACCOUNT)
+def near_path(talk: Conversation) -> None:
+    """What is nearly the path of a batch is unknown: 404."""
+    path = talk.usual[0].path
+    for wrong in (
+        path.replace("/cancel", "/CANCEL"), path.replace("/v1/", "/v2/"), path.replace("/v1/", "/V1/"), f"/x{path}",
+        f"{path}/x", f"{path}x", f"{path}.json", f"{path};x=1", path.replace("/buckets/", "/bucket/"),
+        path.removeprefix("/v1"), path.replace("/cancel", "/%63ancel/x"),
+    ):  # fmt: skip
+        talk.expect(404, wrong)
+    # A gateway or a framework may take these two for the plain path.
+    for merged in (path.replace("/batches/", "//batches/"), f"{path}/"):
+        talk.expect(404, merged, *talk.merging)
+
+
+@clause("published")
+def unknown_batch(talk: Conversation) -> None:
+    """An unknown batch in a known bucket: 404."""
+    talk.expect(404, talk.nobody())
+    bucket = talk.target.known[0].bucket if talk.target.known else talk.made_up()
+    talk.expect(404, Place(bucket, talk.made_up()))
+    if talk.target.own_account:
+        for batch in ("*", "%", "12345", "00000000-0000-4000-8000-000000000000"):
+            talk.expect(404, Place(bucket, batch))
+
+
+@clause("published", NAMED)
+def unknown_bucket(talk: Conversation) -> None:
+    """A known batch in an unknown bucket: 404."""
+    for place in talk.some:
+        talk.expect(404, Place(talk.made_up(), place.batch))
+
+
+@clause("published", TWO_BUCKETS)
+def other_bucket(talk: Conversation) -> None:
+    """A batch of another known bucket: 404."""
+    for place in (*talk.target.finished, *talk.target.cancelable)[:6]:
+        for other in [known.bucket for known in talk.target.known if known.bucket != place.bucket][:1]:
+            if Place(other, place.batch) not in talk.target.known:
+                talk.expect(404, Place(other, place.batch))
+
+
+@clause("published", NAMED)
+def identifier_in_full(talk: Conversation) -> None:
+    """Identifiers are compared in full: 404 for a longer one."""
+    for bucket, batch in ((place.bucket, place.batch) for place in talk.some):
+        more = talk.made_up()
+        for wrong in ((bucket, batch + more), (bucket + more, batch), (bucket, more + batch), (more + bucket, batch)):
+            talk.expect(404, Place(*wrong))
+        for suffix in (";", ".json", " ", "/", ","):
+            talk.expect(404, Place(bucket, f"{batch}{suffix}{more}"))
+
+
+@clause("published", NAMED, OWN_ACCOUNT)
+def identifier_exact(talk: Conversation) -> None:
+    """What is nearly an identifier is another one, in case, accents, digits, spaces, suffixes or slashes: 404."""
+    place = talk.usual[0]
+    if place in talk.target.known:
+        for batch in inputs.near(place.batch):
+            talk.expect(404, Place(place.bucket, batch), *(talk.merging if "/" in batch else ()))
+        for bucket in inputs.near(place.bucket):
+            talk.expect(404, Place(bucket, place.batch), *(talk.merging if "/" in bucket else ()))
+        talk.expect(404, Place(place.batch, place.bucket))
+
+
+@clause("published", NAMED)
+def unknown_namespace(talk: Conversation) -> None:
+    """A known batch in an unknown namespace: 404."""
+    for place in talk.some:
+        talk.expect(404, place, namespace=talk.made_up())
+        for name in filter(None, (talk.target.namespace, talk.target.namespace_id)):
+            talk.expect(404, place, namespace=name + talk.made_up())
+            talk.expect(404, place, namespace=f"{name},{talk.made_up()}")
+
+
+@clause("published", NAMED, OWN_ACCOUNT)
+def namespace_exact(talk: Conversation) -> None:
+    """What is nearly a namespace is another one, in case, accents, digits, suffixes or slashes: 404."""
+    names = [name for name in (talk.target.namespace, talk.target.namespace_id) if name is not None]
+    for name in names:
+        near = [text for text in inputs.near(name) if text == text.strip()]
+        for text in (*near, f"{name}, {name}x", "*", f"ns_{name}", f'"{name}"'):
+            if text not in names:
+                talk.expect(404, talk.usual[0], namespace=text)
+
+
+@clause("published", OTHER_NAMESPACE, NAMED)
+def other_namespace(talk: Conversation) -> None:
+    """A batch of another namespace: 404."""
+    for place in talk.some:
+        talk.expect(404, place, namespace=talk.target.other_namespace)
+
+
+@clause("assumed", NAMED)
+def elsewhere_tells_nothing(talk: Conversation) -> None:
+    """A 404 does not tell whether a batch of this name is in another bucket or namespace."""
+    target = talk.target
+    for place in talk.some:
+        # Beside it: a bucket that is no batch's, a bucket of other batches, and another namespace.
+        bucket = talk.made_up()
+        others = [Place(known.bucket, place.batch) for known in target.known if known.bucket != place.bucket]
+        for wrong in [Place(bucket, place.batch), *[other for other in others if other not in target.known][:1]]:
+            talk.tells_apart([{"place": wrong}] * 2, [{"place": Place(wrong.bucket, talk.made_up())} for _ in range(2)])
+        if target.other_namespace is not None:
+            options = {"namespace": target.other_namespace}
+            unreal = [{"place": talk.nobody(), **options} for _ in range(2)]
+            talk.tells_apart([{"place": place, **options}] * 2, unreal)
+
+
+@clause("published", FORBIDDEN_NAMESPACE)
+def forbidden_namespace(talk: Conversation) -> None:
+    """A namespace that the key may not use: 403, whatever is asked for there."""
+    for place in (*talk.some, talk.nobody()):
+        talk.expect(403, place, namespace=talk.target.forbidden_namespace)
+
+
+@clause("documented", NAMESPACE_ID, CANCELABLE)
+def namespace_by_id(talk: Conversation) -> None:
+    """A namespace may be given by its id."""
+    place = talk.target.cancelable[0]
+    exchange = talk.expect(200, place, namespace=talk.target.namespace_id)
+    talk.check(exchange.answer.object() == talk.tasks[place], exchange, "the same task", exchange.answer)
+
+
+@clause("documented", CANCELABLE, DEFAULT_NAMESPACE)
+def default_namespace(talk: Conversation) -> None:
+    """Without X-Namespace, the key's default namespace is meant."""
+    place, door = talk.target.cancelable[0], talk.target.door
+    if door is not None:
+        place = talk.nobody()
+        door.add_batch(place.bucket, place.batch)
+    talk.expect(200, place, namespace=None)
+
+
+@clause("published")
+def odd_identifiers(talk: Conversation) -> None:
+    """Odd, long and non-ASCII identifiers that nobody has: 404."""
+    bucket = segment(talk.usual[0].bucket)
+    for number, text in enumerate(inputs.odd_texts(talk.made_up())):
+        pair = (bucket, segment(text)) if number % 2 else (segment(text), talk.made_up())
+        talk.expect(404, endpoint(*pair))
+    for text in inputs.extreme_segments(talk.made_up()):
+        for path in (endpoint(bucket, text), endpoint(text, f"{MARK}x")):
+            exchange = talk.expect(404, path, *(() if talk.target.door else (400, 414, 422)))
+            injected = exchange.answer.header("x-injected")
+            talk.check(injected is None, exchange, "no X-Injected header", injected)
+
+
+@clause("published")
+def odd_namespaces(talk: Conversation) -> None:
+    """Odd, long and non-ASCII namespaces that nobody has: 404."""
+    name = talk.made_up()
+    for text in (
+        "a b",
+        '"',
+        "'; --",
+        "{}",
+        "\\",
+        "%00",
+        "*",
+        "$",
+        "/",
+        "../x",
+        "__proto__",
+        "x" * 300,
+        "x" * 2000,
+        "a;b",
+    ):
+        talk.expect(404, talk.place, namespace=f"{name}{text}")
+    for raw in (f"{name}ü".encode(), f"{name}日本".encode(), name.encode() + b"\xff", name.encode() + b"x" * 5000,
+                f"{name}\tx".encode()):  # fmt: skip
+        talk.expect(404, talk.place, *(() if talk.target.door else (400, 422, 431)), namespace=raw)
+    talk.expect(404, talk.nobody(), 400, 422, namespace=b"")
+
+
+@clause("assumed", DOOR)
+def opaque_identifiers(talk: Conversation) -> None:
+    """Identifiers with / ? # % and any Unicode arrive as sent."""
+    bucket, door = talk.made_up(), _door(talk)
+    for odd in ("a/b", "a?b#c", "100%", "%2F", "a b", "ü/日本語", "+&=;"):
+        door.add_batch(bucket + odd, odd, namespace=talk.target.namespace)
+        talk.expect(200, Place(bucket + odd, odd))
+
+
+# Cancelling.
+
+
+@clause("documented", CANCELABLE)
+def cancel(talk: Conversation) -> None:
+    """A batch that can be cancelled: 200."""
+    for number, place in enumerate(talk.target.cancelable):
+        if number != 1:  # that one is cancelled by many at once
+            talk.tasks[place] = talk.expect(200, place).answer.object()
+
+
+@clause("assumed", SECOND)
+def idempotent_simultaneous(talk: Conversation) -> None:
+    """Of many simultaneous cancels all give 200 and the same task."""
+    place = talk.target.cancelable[1]
+    exchanges = talk.at_once([place] * 4)
+    talk.tasks[place] = exchanges[0].answer.object()
+    for exchange in exchanges:
+        ok = exchange.answer.status == 200 and exchange.answer.object() == talk.tasks[place]
+        talk.check(ok, exchange, "200 and one task", exchange.answer)
+
+
+@clause("assumed", CANCELABLE)
+def idempotent(talk: Conversation) -> None:
+    """Cancelled again, it gives 200 and the same task, field by field."""
+    for place in (*talk.target.cancelable, *talk.target.cancelable):
+        again = talk.ask(place)
+        first, second = talk.tasks[place], again.answer.object()
+        differ = sorted(name for name in {*first, *second} if first.get(name, ...) != second.get(name, ...))
+        ok = again.answer.status == 200 and not differ
+        talk.check(ok, again, "200 and the same task", f"{again.answer.status}, other: {differ}")
+
+
+@clause("assumed", SECOND)
+def one_task_each(talk: Conversation) -> None:
+    """Two batches have two tasks."""
+    exchanges = [talk.ask(place) for place in talk.target.cancelable]
+    ids = [str(exchange.answer.object().get("task_id")) for exchange in exchanges]
+    talk.check(len(set(ids)) == len(ids), exchanges[-1], "one task_id a batch", ids)
+
+
+@clause("assumed", NAMED)
+def no_mixing(talk: Conversation) -> None:
+    """Asked for at the same moment, different batches get each their own answer."""
+    places = (talk.nobody(), *talk.target.cancelable[:2], *talk.target.finished[:1], talk.nobody())
+    alone = [talk.ask(place).answer for place in places]
+    for _ in range(3 if talk.target.thorough else 1):
+        many = talk.at_once((*places, *places[::-1]))
+        for exchange, answer in zip(many, (*alone, *alone[::-1]), strict=True):
+            same = exchange.answer.status == answer.status and _own(exchange.answer.object()) == _own(answer.object())
+            talk.check(same, exchange, f"as alone: {answer}", exchange.answer)
+
+
+def _own(body: dict[str, Any]) -> object:
+    error = body.get("error")
+    return error.get("type") if isinstance(error, dict) else body
+
+
+@clause("assumed", FINISHED)
+def finished(talk: Conversation) -> None:
+    """A finished batch: 400."""
+    for place in talk.target.finished:
+        talk.expect(400, place)
+        if talk.target.namespace_id is not None:
+            talk.expect(400, place, namespace=talk.target.namespace_id)
+
+
+@clause("assumed", FINISHED)
+def finished_details(talk: Conversation) -> None:
+    """The details of that 400 name the batch's status."""
+    for place in talk.target.finished:
+        exchange = talk.ask(place)
+        named, status = named_statuses(exchange.answer), talk.target.statuses.get(place)
+        ok = named == [status] if status else len(named) == 1
+        talk.check(ok, exchange, f"{status or 'one status'} in details", exchange.answer)
+        talk.said.setdefault(place, named)
+
+
+@clause("assumed", FINISHED)
+def finished_unchanged(talk: Conversation) -> None:
+    """A finished batch stays as it was."""
+    for place in talk.target.finished:
+        exchange = talk.ask(place)
+        ok = exchange.answer.status == 400 and named_statuses(exchange.answer) == talk.said.get(place)
+        talk.check(ok, exchange, f"400 and {talk.said.get(place)}, each time", exchange.answer)
+
+
+# What needs batches of our own making, and a look behind the server.
+
+
+def _door(talk: Conversation) -> Any:
+    assert talk.target.door is not None
+    return talk.target.door
+
+
+def _made(talk: Conversation, exchange_of: str, **given: Any) -> Place | None:
+    """Put a batch into the mock; one that it refuses breaks the clause."""
+    place = talk.nobody()
     try:
-        if not isinstance(text, str) or re.search(r"\s", re.sub(r'"(\\.|[^"\\])*"', "", text)):
-            return False
-        return json.dumps(json.loads(text), sort_keys=True) == json.dumps(value, sort_keys=True)  # 1 is not true
-    except ValueError:
-        return False
+        _door(talk).add_batch(place.bucket, place.batch, namespace=talk.target.namespace, **given)
+    except ConfigurationError as error:
+        talk.check(False, None, f"a mock that knows {exchange_of} (make generate; src/mixpeek_batches/mock/)", error)
+        return None
+    return place
 
 
-def _check_error(report: Report, exchange: Exchange, body: Any) -> None:
-    status = exchange.answer.status
-    wrong = mismatch("ErrorResponse", body)
-    report.check("error-envelope", wrong is None, exchange, "the error envelope", wrong or "")
-    if isinstance(body, dict):
-        ok = body.get("status") == status and body.get("success") is False
-        got = f"success {body.get('success')!r}, status {body.get('status')!r}"
-        report.check("envelope-status", ok, exchange, f"success false, status {status}", got)
-    if status == 401:
-        _check_header(report, exchange, "www-authenticate", 401, "WWW-Authenticate")
-    if status in {429, 503}:
-        _check_header(report, exchange, "retry-after", status, "Retry-After")
-    if status == 405:
-        allowed = {method.strip().upper() for method in (exchange.answer.header("allow") or "").split(",")}
-        # Frameworks may add the two methods that say nothing about the endpoint.
-        report.check(
-            "allow", allowed - {"HEAD", "OPTIONS"} == {"POST"}, exchange, "Allow: POST", exchange.answer.header("allow")
+@clause("published", DOOR)
+def cancel_every_status(talk: Conversation) -> None:
+    """A batch in any status that contract_tests/decisions.py calls CANCELABLE: 200."""
+    for status in decisions.CANCELABLE:
+        if place := _made(talk, status, status=status):
+            talk.expect(200, place)
+
+
+@clause("assumed", DOOR)
+def finished_every_status(talk: Conversation) -> None:
+    """A batch in any status that contract_tests/decisions.py calls FINISHED: 400 with that status, and it keeps it."""
+    for status in decisions.FINISHED:
+        if place := _made(talk, status, status=status):
+            exchange = talk.expect(400, place)
+            talk.check(named_statuses(exchange.answer) == [status], exchange, f"{status} in details", exchange.answer)
+            now = _door(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).status
+            talk.check(now == status, exchange, status, now)
+
+
+@clause("published", DOOR)
+def canceled_afterwards(talk: Conversation) -> None:
+    """After a 200 the batch is CANCELED."""
+    for status in decisions.CANCELABLE:
+        if place := _made(talk, status, status=status):
+            exchange = talk.ask(place)
+            now = _door(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).status
+            talk.check(now == decisions.CANCELED, exchange, decisions.CANCELED, now)
+
+
+@clause("assumed", DOOR)
+def task_kept(talk: Conversation) -> None:
+    """The task keeps its task_id, inputs, outputs and additional data, and with them why it failed."""
+    kept = ("task_id", "inputs", "outputs", "additional_data", "error_message")
+    for error in (None, "plain", {"message": "of an object", "code": 5}, {"code": 5}, ["a", 1], 0, ""):
+        data = {"job_id": "j", "error": error}
+        given: dict[str, Any] = {"inputs": ["a", {"b": [1, None]}], "outputs": ["o"], "additional_data": data}
+        place = _made(talk, "tasks", status=decisions.CANCELABLE[0], **given)
+        if place is not None:
+            before = _door(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).task()
+            for exchange in (talk.expect(200, place), talk.expect(200, place)):
+                now = _door(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).task()
+                task = exchange.answer.object()
+                differ = [name for name in kept if task.get(name) != before[name] or now[name] != before[name]]
+                talk.check(not differ, exchange, "the task kept", f"other: {differ}")
+
+
+@clause("published", DOOR)
+def refusal_changes_nothing(talk: Conversation) -> None:
+    """A request that is refused cancels nothing."""
+    for exchange, what in talk.report.changed:
+        talk.check(False, exchange, "nothing changed", what)
+    talk.check(True, None, "", "")
+
+
+@clause("suite", DOOR)
+def faults(talk: Conversation) -> None:
+    """What only a plan brings about is answered as the contract says."""
+    for status in decisions.ONLY_WHEN_TOLD:
+        _door(talk).fail_next(status)
+        talk.expect(status, talk.nobody(), induced=True)
+
+
+# That the run means something.
+
+
+_DECISIONS = "contract_tests/decisions.py"
+
+
+@at_the_end()
+def every_status_decided(report: Report, check: Check) -> None:
+    """Each value of TaskStatus is CANCELED, CANCELABLE or FINISHED, and nothing else is."""
+    decided = [decisions.CANCELED, *decisions.CANCELABLE, *decisions.FINISHED]
+    wrong = [
+        f"{status} of openapi.yaml must be in CANCELABLE or in FINISHED, in {_DECISIONS}."
+        for status in spec.STATUSES
+        if decided.count(status) != 1
+    ]
+    wrong += [
+        f"{status} is no TaskStatus of openapi.yaml any more: take it out of {_DECISIONS}."
+        for status in sorted(set(decided) - set(spec.STATUSES))
+    ]
+    check(not wrong, "each in one place", "\n".join(wrong))
+
+
+@at_the_end()
+def every_operation_has_clauses(report: Report, check: Check) -> None:
+    """Each operation of the contract has clauses."""
+    covered = {*decisions.WITHOUT_CLAUSES, *(one.operation for one in CLAUSES.values() if one.provenance != "suite")}
+    wrong = [
+        f"{operation} ({name}) has no clause: write some in contract_tests/clauses.py, or exempt it under "
+        f"WITHOUT_CLAUSES in {_DECISIONS}."
+        for name, operation in spec.OPERATIONS.items()
+        if name not in covered
+    ]
+    check(not wrong, "clauses for each operation", "\n".join(wrong))
+
+
+@at_the_end(DOOR)
+def everything_seen(report: Report, check: Check) -> None:
+    """Each status code, header and property of the contract was in an answer, or is exempted, and no other property."""
+    documented, seen = report.documented(), report.seen
+    exempted = {*decisions.NEVER_SEEN, *map(str, decisions.ONLY_WHEN_TOLD)}
+    wrong = []
+    for name in sorted(documented - seen - exempted):
+        kind = "status code" if name.isdecimal() else "header" if " " in name else "property"
+        table = "ONLY_WHEN_TOLD" if name.isdecimal() else "NEVER_SEEN"
+        wrong.append(
+            f"The {kind} {name} of openapi.yaml was in no answer: let the mock answer so (src/mixpeek_batches/mock/) "
+            f"and a clause ask for it (contract_tests/clauses.py), or exempt it under {table} in {_DECISIONS}."
         )
+    wrong += [
+        f"The mock answers the property {name}, which openapi.yaml does not have: take it out of "
+        "src/mixpeek_batches/mock/, or put it into the contract."
+        for name in sorted({name for name in seen if "." in name} - documented)
+    ]
+    wrong += [
+        f"{name} is not in openapi.yaml any more: take it out of {_DECISIONS}."
+        for name in sorted(exempted - documented)
+    ]
+    check(not wrong, "all that is in the contract, and nothing else", "\n".join(wrong))
 
 
-def _check_header(report: Report, exchange: Exchange, clause: str, status: int, name: str) -> None:
-    value = exchange.answer.header(name.lower())
-    ok = value is not None and re.search(header_schema(status, name)["pattern"], value) is not None
-    report.check(clause, ok, exchange, f"a valid {name}", repr(value))
+@at_the_end(NAMED)
+def not_blind(report: Report, check: Check) -> None:
+    """At least half of the generated requests address batches that exist."""
+    share = report.reached / max(report.generated, 1)
+    check(share >= 0.5, "half or more", f"{report.reached} of {report.generated}")
+
+
+# Checks of schemathesis.
+
+
+@by_schemathesis("published")
+def generated_not_a_server_error() -> None:
+    """Schemathesis: no generated request brings a 5xx."""
+
+
+@by_schemathesis("published")
+def generated_status_code_conformance() -> None:
+    """Schemathesis: generated requests get documented statuses."""
+
+
+@by_schemathesis("published")
+def generated_content_type_conformance() -> None:
+    """Schemathesis: generated requests get documented content types."""
+
+
+@by_schemathesis("published")
+def generated_response_headers_conformance() -> None:
+    """Schemathesis: generated requests get the documented headers."""
+
+
+@by_schemathesis("published")
+def generated_response_schema_conformance() -> None:
+    """Schemathesis: generated requests get bodies of the documented schemas."""
+
+
+@by_schemathesis("published")
+def generated_negative_data_rejection() -> None:
+    """Schemathesis: invalid data is refused."""
+
+
+@by_schemathesis("published")
+def generated_positive_data_acceptance() -> None:
+    """Schemathesis: valid data is not refused as invalid."""
+
+
+@by_schemathesis("published")
+def generated_unsupported_method() -> None:
+    """Schemathesis: other methods get 405 with Allow."""
+
+
+@by_schemathesis("published")
+def generated_ignored_auth() -> None:
+    """Schemathesis: requests without the key, or with a wrong one, are refused."""

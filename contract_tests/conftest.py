@@ -21,7 +21,7 @@ from . import render
 from .difference import Difference, compare
 from .mutants import MutantServer
 from .report import Report
-from .suite import furnish, run
+from .scenario import furnish, run
 from .target import ConfigError, Target, load
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +43,7 @@ _RESULTS = pytest.StashKey[dict[str, Result]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("contract tests")
     group.addoption("--contract-target", choices=["mock", "process", "real"], help="test this target only")
+    group.addoption("--contract-proxies", action="store_true", help="test behind proxies too")
     group.addoption("--contract-config", type=Path, help="the TOML file that describes the real target")
 
 
@@ -84,7 +85,7 @@ def process(mutant: str, folder: Path) -> Iterator[tuple[Path, str]]:
         path = folder / "real.toml"
         path.write_text(
             f'base_url = "{place["url"]}"\nnamespace = "contract_tests"\nother_namespace = "empty_one"\n'
-            'cancelable = ["bkt_a/btch_1", "bkt_b/btch_2"]\nfinished = ["bkt_a/btch_9"]\n'
+            'cancelable = ["bkt_a/btch_1", "bkt_b/btch_2"]\nfinished = ["bkt_a/btch_9=COMPLETED"]\n'
         )
         try:
             yield path, place["api_key"]
@@ -108,7 +109,10 @@ def result(request: pytest.FixtureRequest, seed: int, tmp_path_factory: pytest.T
             with MutantServer(None) as mock:
                 results[name] = Result(run(furnish(mock), seed)[0], None)
         elif name == "real":
-            results[name] = against(request.config.stash[_REAL], seed)
+            try:
+                results[name] = against(request.config.stash[_REAL], seed)
+            except ConfigError as error:
+                pytest.exit(str(error), returncode=2)
         else:
             with process("none", tmp_path_factory.mktemp("process")) as (path, key):
                 results[name] = against(load(path, {"MIXPEEK_API_KEY": key}), seed)

@@ -1,24 +1,83 @@
 """Small named breaches of the contract, to prove that the tests would notice each.
 
-A mutant is a function that changes an answer, or what the mock is asked. `python -m contract_tests.mutants NAME` serves
-one on a port of this machine; without a name it lists them.
+A mutant changes an answer of the mock, or what the mock is asked. `python -m contract_tests.mutants NAME` serves one on
+a port of this machine; without a name it lists them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import attrs
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mixpeek_batches.mock import MockServer, MockState
 
-from .suite import MOCK_KEY, furnish
+from . import clauses as c
+from .clause import Clause
+from .scenario import MOCK_KEY, furnish
+
+KEY = f"{MOCK_KEY}_some"
+HOMES = {"btch_1": "bkt_a", "btch_2": "bkt_b", "btch_9": "bkt_a"}
+NAMESPACE = "contract_tests"
+
+
+@attrs.define
+class Asked:
+    """A request on its way to the mock, to be changed.
+
+    Attributes:
+        state: The state behind the mock; `memory` is kept between requests.
+        sent: The headers as they came.
+    """
+
+    state: MockState
+    method: str
+    path: str
+    sent: list[tuple[str, str]]
+    body: bytes
+    client: tuple[str, int]
+
+    @property
+    def memory(self) -> dict[Any, Any]:
+        """What this mutant remembers of earlier requests."""
+        memory: dict[Any, Any] = self.state.__dict__.setdefault("memory", {})
+        return memory
+
+    def __getitem__(self, name: str) -> str:
+        return ", ".join(value for key, value in self.sent if key == name)
+
+    def all(self, name: str) -> list[str]:
+        """Give every value of a header."""
+        return [value for key, value in self.sent if key == name]
+
+    def set(self, name: str, value: str | None) -> None:
+        """Send a header once, or not at all."""
+        self.sent = [pair for pair in self.sent if pair[0] != name]
+        self.sent += [] if value is None else [(name, value)]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The bucket and the batch that the path names; empty where it names none."""
+        match = re.fullmatch(r"/v1/buckets/([^/]+)/batches/([^/]+)/cancel", self.path)
+        return (unquote(match[1]), unquote(match[2])) if match else ("", "")
+
+    @place.setter
+    def place(self, place: tuple[str, str]) -> None:
+        self.path = "/v1/buckets/{}/batches/{}/cancel".format(*(quote(text, safe="") for text in place))
+
+    @property
+    def exists(self) -> bool:
+        """Whether a batch of this name is anywhere."""
+        return self.place[1] in HOMES
 
 
 @attrs.define
@@ -26,31 +85,39 @@ class Reply:
     """An answer of the mock, to be changed.
 
     Attributes:
-        request: The ASGI scope of the request.
-        state: The state behind the mock.
-        status: The HTTP status code.
-        headers: Names in lower case.
+        asked: What was asked, before the mutant changed it.
         body: The body's JSON.
         raw: The body's bytes, where they are to be others than those of `body`.
+        more: More headers, besides those that come once.
     """
 
-    request: Scope
-    state: MockState
+    asked: Asked
     status: int
     headers: dict[str, str]
     body: Any
     raw: bytes | None = None
+    more: list[tuple[str, str]] = attrs.Factory(list)
 
-    @property
-    def path(self) -> str:
-        """The path as it was sent."""
-        raw: bytes = self.request["raw_path"]
-        return raw.decode()
+    def error(self, status: int, **details: Any) -> None:
+        """Answer with an error instead."""
+        error = {"message": "no", "type": "SomeError", "details": details or None}
+        self.status, self.body = status, {"success": False, "status": status, "error": error}
+        self.headers.pop("allow", None)
+        if status == 401:
+            self.headers["www-authenticate"] = "Bearer"
 
-    def sent(self, name: str) -> str:
-        """Give a header of the request."""
-        headers: dict[bytes, bytes] = dict(self.request["headers"])
-        return headers.get(name.encode(), b"").decode("latin-1")
+    def put(self, status: str, namespace: str | None = None, *, answer: int | None = None) -> None:
+        """Give the batch of the request another status behind the mock's back, and answer with its task."""
+        state = self.asked.state
+        namespace = namespace or self.asked["x-namespace"] or None
+        old = state.batch(*self.asked.place, namespace=namespace).to_dict()
+        state.add_batch(**{**old, "status": status})
+        if answer is not None:
+            self.status, self.body = answer, state.batch(*self.asked.place, namespace=namespace).task()
+
+
+Ask = Callable[[Asked], object]
+Change = Callable[[Reply], object]
 
 
 @attrs.frozen
@@ -58,18 +125,18 @@ class Mutant:
     """A breach.
 
     Attributes:
-        name: Names it.
         clauses: The clauses that it breaks; one of them must notice.
         ask: Changes the request before the mock sees it.
         answer: Changes the answer.
+        status: Of which answers; None for all.
         door: Whether only a look behind the server shows it.
         tail: Bytes that follow each answer, behind its announced length.
     """
 
-    name: str
-    clauses: tuple[str, ...]
-    ask: Callable[[Scope, MockState], Scope | None] | None = None
-    answer: Callable[[Reply], None] | None = None
+    clauses: tuple[Clause, ...]
+    ask: Ask | None = None
+    answer: Change | None = None
+    status: int | None = None
     door: bool = False
     tail: bytes = b""
 
@@ -80,565 +147,528 @@ class Mutant:
             if scope["type"] != "http" or scope["path"].startswith("/_mock"):
                 await app(scope, receive, send)
                 return
-            asked = (self.ask(dict(scope), state) if self.ask else None) or scope
+            body, more = b"", True
+            while more:
+                part = await receive()
+                body, more = body + part.get("body", b""), part.get("more_body", False)
+            sent = [(name.decode(), value.decode("latin-1")) for name, value in scope["headers"]]
+            asked = Asked(state, scope["method"], scope["raw_path"].decode(), sent, body, tuple(scope["client"]))
+            asked.memory["query"] = scope["query_string"].decode()
+            before = attrs.evolve(asked, sent=list(sent))
+            if self.ask:
+                self.ask(asked)
+            encoded = [(name.encode(), value.encode("latin-1")) for name, value in asked.sent]
+            changed = {**scope, "method": asked.method, "raw_path": asked.path.encode(), "headers": encoded}
             if self.answer is None and not self.tail:
-                await app(asked, receive, send)
+                await app(changed, receive, send)
                 return
             messages: list[Message] = []
 
             async def keep(message: Message) -> None:
                 messages.append(message)
 
-            await app(asked, receive, keep)
-            if self.tail:  # by hand, since uvicorn keeps what it sends to its announced length
-                lines = [f"HTTP/1.1 {messages[0]['status']} x".encode(), b"connection: close"]
-                lines += [name + b": " + value for name, value in messages[0]["headers"]]
-                body = b"".join(message.get("body", b"") for message in messages[1:])
-                transport = send.__self__.transport  # type: ignore[attr-defined] # see the mock
-                transport.write(b"\r\n".join([*lines, b"", body + self.tail]))
-                transport.close()
-                return
-            headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
-            body = b"".join(message.get("body", b"") for message in messages[1:])
-            reply = Reply(scope, state, messages[0]["status"], headers, json.loads(body) if body else None)
-            if self.answer is not None:
-                self.answer(reply)
-            raw = json.dumps(reply.body).encode() if reply.raw is None else reply.raw
-            if reply.status in {204, 304}:
-                raw = b""
-            reply.headers["content-length"] = str(len(raw))
-            encoded = [(name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
-            await send({"type": "http.response.start", "status": reply.status, "headers": encoded})
-            await send({"type": "http.response.body", "body": raw})
+            await app(changed, receive, keep)
+            await self._answered(before, messages, send)
 
         return mutated
 
+    async def _answered(self, asked: Asked, messages: list[Message], send: Send) -> None:
+        body = b"".join(message.get("body", b"") for message in messages[1:])
+        if self.tail:  # by hand, since uvicorn keeps what it sends to its announced length
+            lines = [f"HTTP/1.1 {messages[0]['status']} x".encode(), b"connection: close"]
+            lines += [name + b": " + value for name, value in messages[0]["headers"]]
+            transport = send.__self__.transport  # type: ignore[attr-defined] # see the mock
+            transport.write(b"\r\n".join([*lines, b"", body + self.tail]))
+            transport.close()
+            return
+        headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
+        reply = Reply(asked, messages[0]["status"], headers, json.loads(body) if body else None)
+        if self.answer is not None and self.status in {None, reply.status}:
+            waiting = self.answer(reply)
+            if asyncio.iscoroutine(waiting):
+                await waiting
+        raw = json.dumps(reply.body).encode() if reply.raw is None else reply.raw
+        if reply.status in {204, 304}:
+            raw = b""
+        reply.headers["content-length"] = str(len(raw))
+        pairs = [*reply.headers.items(), *reply.more]
+        encoded = [(name.encode(), value.encode("latin-1")) for name, value in pairs]
+        await send({"type": "http.response.start", "status": reply.status, "headers": encoded})
+        await send({"type": "http.response.body", "body": raw})
 
-MUTANTS: dict[str, Mutant] = {}
-ChangeAnswer = Callable[[Reply], None]
-ChangeRequest = Callable[[Scope, MockState], Scope | None]
+
+MUTANTS: dict[str, Mutant] = {"bytes behind the body": Mutant((c.framing,), tail=b"\n")}
 
 
-def answering(
-    name: str, *clauses: str, status: int | None = 200, door: bool = False
-) -> Callable[[ChangeAnswer], ChangeAnswer]:
+def answering(name: str, *clauses: Clause, status: int | None = 200, door: bool = False) -> Callable[[Change], Change]:
     """Register a mutant that changes answers of a status; None for all."""
 
-    def register(change: ChangeAnswer) -> ChangeAnswer:
-        def answer(reply: Reply) -> None:
-            if status is None or reply.status == status:
-                change(reply)
-
-        MUTANTS[name] = Mutant(name, clauses, answer=answer, door=door)
+    def register(change: Change) -> Change:
+        assert name not in MUTANTS
+        MUTANTS[name] = Mutant(clauses, answer=change, status=status, door=door)
         return change
 
     return register
 
 
-def asking(name: str, *clauses: str, door: bool = False) -> Callable[[ChangeRequest], ChangeRequest]:
+def asking(name: str, *clauses: Clause, door: bool = False) -> Callable[[Ask], Ask]:
     """Register a mutant that changes requests."""
 
-    def register(change: ChangeRequest) -> ChangeRequest:
-        MUTANTS[name] = Mutant(name, clauses, ask=change, door=door)
+    def register(change: Ask) -> Ask:
+        assert name not in MUTANTS
+        MUTANTS[name] = Mutant(clauses, ask=change, door=door)
         return change
 
     return register
 
 
-def _field(name: str, value: object) -> Callable[[Reply], None]:
+# What rows are made of.
+
+
+def field(name: str, value: Any) -> Change:
+    """Set a field of the body."""
+    return lambda reply: reply.body.__setitem__(name, value)
+
+
+def inner(name: str, value: Any) -> Change:
+    """Set a field of the error in the body."""
+    return lambda reply: reply.body["error"].__setitem__(name, value)
+
+
+def without(name: str) -> Change:
+    """Take a field out of the body."""
+    return lambda reply: reply.body.pop(name)
+
+
+def body(make: Callable[[Any], Any]) -> Change:
+    """Make another body of the body."""
+    return lambda reply: setattr(reply, "body", make(reply.body))
+
+
+def raw(make: Callable[[bytes], bytes], media: str = "application/json") -> Change:
+    """Make other bytes of the body's."""
+
     def change(reply: Reply) -> None:
-        reply.body[name] = value
+        reply.headers["content-type"] = media
+        reply.raw = make(json.dumps(reply.body).encode())
 
     return change
 
 
-def _without(name: str) -> Callable[[Reply], None]:
+def header(name: str, value: str | None) -> Change:
+    """Set a header, or leave it out."""
+
     def change(reply: Reply) -> None:
-        del reply.body[name]
+        reply.headers.pop(name, None)
+        reply.headers.update({} if value is None else {name: value})
 
     return change
 
 
-# The task.
-
-for _name in ("task_id", "task_type", "status"):
-    answering(f"200 without {_name}", "task-schema")(_without(_name))
-    answering(f"200 with null {_name}", "task-schema")(_field(_name, None))
-for _label, _name, _value in (
-    ("a status outside the enum", "status", "STOPPED"),
-    ("British CANCELLED", "status", "CANCELLED"),
-    ("a lower-case status", "status", "canceled"),
-    ("a type outside the enum", "task_type", "api_buckets_batches_cancel"),
-    ("a number for task_id", "task_id", 7),
-    ("null inputs", "inputs", None),
-    ("null outputs", "outputs", None),
-    ("an object for inputs", "inputs", {"a": 1}),
-    ("numbers in inputs", "inputs", ["a", 1]),
-    ("lists in outputs", "outputs", [["a"]]),
-    ("a string for additional_data", "additional_data", "none"),
-    ("a list for additional_data", "additional_data", []),
-    ("an object for error_message", "error_message", {"message": "x"}),
-):
-    answering(f"200 with {_label}", "task-schema")(_field(_name, _value))
-answering("200 with another known type", "task-type")(_field("task_type", "thumbnail"))
-answering("200 with status IN_PROGRESS", "task-canceled")(_field("status", "IN_PROGRESS"))
-answering("error_message where none is due", "error-message-absent")(
-    lambda reply: _field("error_message", reply.body["error_message"] or "stale")(reply)
-)
-answering("error_message never there", "error-message-due")(_without("error_message"))
-answering("error_message is the whole error as text", "error-message-due")(
-    lambda reply: _field("error_message", str((reply.body["additional_data"] or {}).get("error") or "") or None)(reply)
-)
-answering("the task wrapped in data", "task-schema")(lambda reply: setattr(reply, "body", {"data": reply.body}))
-answering("the task in a list", "task-schema")(lambda reply: setattr(reply, "body", [reply.body]))
-answering("201 for 200", "documented-status", "cancel")(lambda reply: setattr(reply, "status", 201))
-answering("202 for 200", "documented-status", "cancel")(lambda reply: setattr(reply, "status", 202))
-answering("204 for 200", "documented-status", "cancel")(lambda reply: setattr(reply, "status", 204))
+def code(status: int) -> Change:
+    """Set the status and leave the rest."""
+    return lambda reply: setattr(reply, "status", status)
 
 
-@answering("inputs lost on cancelling", "task-kept", door=True)
-def _(reply: Reply) -> None:
-    reply.body["inputs"] = []
+def refuse(status: int, when: Callable[[Asked], object] = lambda _: True, **details: Any) -> Change:
+    """Answer with an error, for some requests."""
+    return lambda reply: reply.error(status, **details) if when(reply.asked) else None
 
 
-@answering("outputs dropped from the answer", "task-kept", door=True)
-def _(reply: Reply) -> None:
-    reply.body["outputs"] = []
+def pick(at: int, name: str) -> Ask:
+    """Take one of the values of a header that comes more than once."""
+    return lambda asked: asked.set(name, asked.all(name)[at]) if asked.all(name) else None
 
 
-@answering("a new task_id with each answer", "idempotent", "idempotent-simultaneous")
-def _(reply: Reply) -> None:
-    reply.body["task_id"] = f"task_{time.monotonic_ns()}"
+def good(when: Callable[[Asked], object]) -> Ask:
+    """Let some requests pass as ones with a good key."""
+    return lambda asked: asked.set("authorization", f"Bearer {KEY}") if when(asked) else None
 
 
-@answering("one task_id for all", "one-task-each")
-def _(reply: Reply) -> None:
-    reply.body["task_id"] = "task_1"
+def sent_key(asked: Asked, scheme: str = "bearer ") -> str | None:
+    """Give the key that a request has in a scheme."""
+    value = asked["authorization"]
+    return value[len(scheme) :] if value.lower().startswith(scheme) else None
 
 
-def _again(reply: Reply) -> bool:
+def alike(norm: Callable[[str], str]) -> Ask:
+    """Take identifiers for equal that are so after a change to both."""
+    known = {norm(text): text for text in (*HOMES, *HOMES.values())}
+
+    def change(asked: Asked) -> None:
+        bucket, batch = asked.place
+        if batch:
+            asked.place = known.get(norm(bucket), bucket), known.get(norm(batch), batch)
+
+    return change
+
+
+def alike_namespace(norm: Callable[[str], str]) -> Ask:
+    """Likewise for namespaces."""
+
+    def change(asked: Asked) -> None:
+        sent = asked["x-namespace"].encode("latin-1").decode("utf-8", "replace")
+        known = {norm(text): text for text in (NAMESPACE, asked.state.add_namespace(NAMESPACE))}
+        if norm(sent) in known:
+            asked.set("x-namespace", known[norm(sent)])
+
+    return change
+
+
+def unaccented(text: str) -> str:
+    """Take accents off."""
+    return "".join(part for part in unicodedata.normalize("NFKD", text) if not unicodedata.combining(part))
+
+
+def number(text: str) -> str:
+    """Read the digits of a text as a number, as they are written anywhere in the world."""
+    return re.sub(r"\d+", lambda match: str(int(match[0])), text)
+
+
+def again(reply: Reply) -> bool:
     """Tell whether the path was asked for before."""
-    seen = reply.state.__dict__.setdefault("seen", set())
-    again = reply.path in seen
-    seen.add(reply.path)
-    return again
-
-
-@answering("a field more in the second answer", "idempotent", "idempotent-simultaneous")
-def _(reply: Reply) -> None:
-    if _again(reply):
-        reply.body["already"] = True
-
-
-@answering("second cancel 409", "idempotent", "idempotent-simultaneous")
-def _(reply: Reply) -> None:
-    if _again(reply):
-        reply.status, reply.body = 409, _envelope(409)
-
-
-@answering("second cancel 400", "idempotent", "idempotent-simultaneous")
-def _(reply: Reply) -> None:
-    if _again(reply):
-        reply.status, reply.body = 400, _envelope(400)
-
-
-@answering("200, but not cancelled", "canceled-afterwards", door=True)
-def _(reply: Reply) -> None:
-    _put(reply, "IN_PROGRESS")
-
-
-def _put(reply: Reply, status: str) -> None:
-    """Give the batch of a request another status behind the mock's back."""
-    parts = reply.path.split("/")
-    bucket, batch, namespace = unquote(parts[3]), unquote(parts[5]), reply.sent("x-namespace") or None
-    old = reply.state.batch(bucket, batch, namespace=namespace).to_dict()
-    reply.state.add_batch(**{**old, "status": status})
-
-
-def _envelope(status: int, **changes: Any) -> dict[str, Any]:
-    error = {"message": "no", "type": "SomeError", "details": None}
-    return {"success": False, "status": status, "error": error, **changes}
-
-
-# The form of every answer.
-
-MUTANTS["bytes behind the body"] = Mutant("bytes behind the body", ("framing",), tail=b"\n")
-
-
-@answering("text/plain", "content-type", status=None)
-def _(reply: Reply) -> None:
-    reply.headers["content-type"] = "text/plain"
-
-
-@answering("no content type on errors", "content-type", status=404)
-def _(reply: Reply) -> None:
-    del reply.headers["content-type"]
-
-
-@answering("JSON cut short", "json")
-def _(reply: Reply) -> None:
-    reply.raw = json.dumps(reply.body).encode()[:-2]
-
-
-@answering("NaN in JSON", "json")
-def _(reply: Reply) -> None:
-    reply.raw = json.dumps({**reply.body, "additional_data": {"score": float("nan")}}).encode()
-
-
-@answering("JSON in Latin-1", "json")
-def _(reply: Reply) -> None:
-    reply.raw = json.dumps({**reply.body, "note": "ü"}, ensure_ascii=False).encode("latin-1")
-
-
-@answering("HTML 404", "content-type", "error-envelope", status=404)
-def _(reply: Reply) -> None:
-    reply.headers["content-type"], reply.raw = "text/html", b"<h1>Not Found</h1>"
-
-
-@answering("an empty 404", "json", "error-envelope", status=404)
-def _(reply: Reply) -> None:
-    reply.raw = b""
-
-
-@answering("FastAPI's detail", "error-envelope", status=404)
-def _(reply: Reply) -> None:
-    reply.body = {"detail": "Not Found"}
-
-
-@answering("error as a string", "error-envelope", status=401)
-def _(reply: Reply) -> None:
-    reply.body["error"] = "unauthorized"
-
-
-@answering("an error without a type", "error-envelope", status=400)
-def _(reply: Reply) -> None:
-    del reply.body["error"]["type"]
-
-
-@answering("an error without success", "error-envelope", status=404)
-def _(reply: Reply) -> None:
-    del reply.body["success"]
-
-
-@answering("details as text", "error-envelope", status=400)
-def _(reply: Reply) -> None:
-    reply.body["error"]["details"] = "COMPLETED"
-
-
-@answering("the envelope's status is always 500", "envelope-status", status=404)
-def _(reply: Reply) -> None:
-    reply.body["status"] = 500
-
-
-@answering("success true in an error", "error-envelope", "envelope-status", status=404)
-def _(reply: Reply) -> None:
-    reply.body["success"] = True
-
-
-@answering("errors with status 200", "unknown-batch", status=404)
-def _(reply: Reply) -> None:
-    reply.status = 200
-
-
-@answering("404 for a wrong key", "key-in-full", status=401)
-def _(reply: Reply) -> None:
-    reply.status, reply.body = 404, _envelope(404)
-
-
-@answering("403 for a wrong key", "key-in-full", status=401)
-def _(reply: Reply) -> None:
-    reply.status, reply.body = 403, _envelope(403)
-
-
-@answering("401 without WWW-Authenticate", "www-authenticate", status=401)
-def _(reply: Reply) -> None:
-    del reply.headers["www-authenticate"]
-
-
-@answering("401 that asks for Basic", "www-authenticate", status=401)
-def _(reply: Reply) -> None:
-    reply.headers["www-authenticate"] = 'Basic realm="api"'
-
-
-@answering("405 without Allow", "allow", status=405)
-def _(reply: Reply) -> None:
-    del reply.headers["allow"]
-
-
-@answering("405 that allows GET", "allow", status=405)
-def _(reply: Reply) -> None:
-    reply.headers["allow"] = "GET"
-
-
-@answering("404 for another method", "method", status=405)
-def _(reply: Reply) -> None:
-    reply.status, reply.body = 404, _envelope(404)
-
-
-@answering("503 without Retry-After", "retry-after", status=503, door=True)
-def _(reply: Reply) -> None:
-    del reply.headers["retry-after"]
-
-
-@answering("the key in a 401", "key-not-repeated", status=401)
-def _(reply: Reply) -> None:
-    reply.body["error"]["message"] = f"unknown: {reply.sent('authorization')}"
-
-
-@answering("the key in a header", "key-not-repeated", status=None)
-def _(reply: Reply) -> None:
-    reply.headers["x-debug"] = reply.sent("authorization") or "none"
-
-
-@answering("the key in the task", "key-not-repeated")
-def _(reply: Reply) -> None:
-    reply.body["by"] = reply.sent("authorization")[7:]
-
-
-# Finished batches.
-
-
-@answering("a finished batch is cancelled", "finished", status=400)
-def _(reply: Reply) -> None:
-    _put(reply, "CANCELED")
-    parts = reply.path.split("/")
-    batch = reply.state.batch(unquote(parts[3]), unquote(parts[5]), namespace=reply.sent("x-namespace") or None)
-    reply.status, reply.body = 200, batch.task()
-
-
-@answering("a finished batch is refused, and cancelled", "finished-unchanged", "finished", status=400)
-def _(reply: Reply) -> None:
-    _put(reply, "CANCELED")
-
-
-@answering("409 for a finished batch", "finished", status=400)
-def _(reply: Reply) -> None:
-    reply.status, reply.body = 409, _envelope(409)
-
-
-@answering("404 for a finished batch", "finished", status=400)
-def _(reply: Reply) -> None:
-    reply.status, reply.body = 404, _envelope(404)
-
-
-@answering("details do not name the status", "finished-details", status=400)
-def _(reply: Reply) -> None:
-    reply.body["error"]["details"] = {}
-
-
-@answering("SKIPPED can be cancelled", "finished-every-status", status=400, door=True)
-def _(reply: Reply) -> None:
-    if "SKIPPED" in str(reply.body):
-        reply.status = 200
-
-
-@asking("UNKNOWN cannot be cancelled", "cancel-every-status", door=True)
-def _(scope: Scope, state: MockState) -> Scope | None:
-    parts = [unquote(part) for part in scope["raw_path"].decode().split("/")]
-    at = [batch for batch in state.batches if [batch.bucket_identifier, batch.batch_id] == parts[3:6:2]]
-    if at and at[0].status == "UNKNOWN":
-        return {**scope, "raw_path": b"/v1/buckets/none/batches/none/cancel"}
-    return None
-
-
-# Who may, and where.
-
-
-@asking("only Accept: application/json", "style")
-def _(scope: Scope, _: MockState) -> Scope | None:
-    if dict(scope["headers"]).get(b"accept") != b"application/json":
-        return {**scope, "raw_path": b"/v1/none"}
-    return None
-
-
-@asking("half of each body", "answers")
-def _(_: Scope, state: MockState) -> None:
-    state.fail_next("truncated")
-
-
-@asking("every connection is reset", "answers")
-def _(_: Scope, state: MockState) -> None:
-    state.fail_next("reset")
-
-
-@asking("no default namespace", "default-namespace", door=True)
-def _(scope: Scope, _: MockState) -> Scope | None:
-    return None if b"x-namespace" in dict(scope["headers"]) else _header(scope, b"x-namespace", b"nowhere")
-
-
-@answering("400 for an unknown path", "unknown-path", status=404)
-def _(reply: Reply) -> None:
-    if not reply.path.endswith("/cancel"):
-        reply.status, reply.body = 400, _envelope(400)
-
-
-def _header(scope: Scope, name: bytes, value: bytes | None) -> Scope:
-    others = [(key, old) for key, old in scope["headers"] if key != name]
-    return {**scope, "headers": others if value is None else [*others, (name, value)]}
-
-
-def _with_key(scope: Scope, accept: Callable[[str, str], bool], *, of: str = "bearer ") -> Scope | None:
-    """Let a request pass as one with a good key, if its own is accepted."""
-    sent = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-    if sent.lower().startswith(of) and accept(sent[len(of) :], f"{MOCK_KEY}_some"):
-        return _header(scope, b"authorization", f"Bearer {MOCK_KEY}_some".encode())
-    return None
-
-
-asking("the key is not looked at", "no-key")(lambda scope, _: _with_key(scope, lambda *_: True, of=""))
-asking("any bearer key will do", "key-in-full")(lambda scope, _: _with_key(scope, lambda sent, _: sent != ""))
-asking("a prefix of the key will do", "key-in-full")(
-    lambda s, _: _with_key(s, lambda a, b: a != "" and b.startswith(a))
+    seen = reply.asked.memory.setdefault("seen", set())
+    before = reply.asked.path in seen
+    seen.add(reply.asked.path)
+    return before
+
+
+ANSWERS: tuple[tuple[str, tuple[Clause, ...], int | None, Change], ...] = (
+    # The task.
+    *((f"200 without {name}", (c.task_schema,), 200, without(name)) for name in ("task_id", "task_type", "status")),
+    *((f"200 with null {name}", (c.task_schema,), 200, field(name, None))
+      for name in ("task_id", "task_type", "status", "inputs", "outputs")),
+    ("a status outside the enum", (c.task_schema,), 200, field("status", "STOPPED")),
+    ("British CANCELLED", (c.task_schema,), 200, field("status", "CANCELLED")),
+    ("a lower-case status", (c.task_schema,), 200, field("status", "canceled")),
+    ("a type outside the enum", (c.task_schema,), 200, field("task_type", "api_buckets_batches_cancel")),
+    ("a number for task_id", (c.task_schema,), 200, field("task_id", 7)),
+    ("an object for inputs", (c.task_schema,), 200, field("inputs", {"a": 1})),
+    ("numbers in inputs", (c.task_schema,), 200, field("inputs", ["a", 1])),
+    ("lists in outputs", (c.task_schema,), 200, field("outputs", [["a"]])),
+    ("a string for additional_data", (c.task_schema,), 200, field("additional_data", "none")),
+    ("a list for additional_data", (c.task_schema,), 200, field("additional_data", [])),
+    ("an object for error_message", (c.task_schema,), 200, field("error_message", {"message": "x"})),
+    ("another known type", (c.task_type,), 200, field("task_type", "thumbnail")),
+    ("200 with status IN_PROGRESS", (c.task_canceled,), 200, field("status", "IN_PROGRESS")),
+    ("error_message where none is due", (c.error_message_absent,), 200,
+     lambda r: field("error_message", r.body["error_message"] or "stale")(r)),
+    ("error_message never there", (c.error_message_due,), 200, without("error_message")),
+    ("error_message cut short", (c.error_message_due,), 200,
+     lambda r: field("error_message", r.body["error_message"] and r.body["error_message"][:3])(r)),
+    ("error_message is the whole error as text", (c.error_message_due,), 200,
+     lambda r: field("error_message", str((r.body["additional_data"] or {}).get("error") or "") or None)(r)),
+    ("the error is in the first answer only", (c.idempotent, c.idempotent_simultaneous), 200,
+     lambda r: r.body.update(additional_data={}, error_message=None) if again(r) else None),
+    ("the task wrapped in data", (c.task_schema,), 200, body(lambda task: {"data": task})),
+    ("the task in a list", (c.task_schema,), 200, body(lambda task: [task])),
+    ("201 for 200", (c.documented_status, c.cancel), 200, code(201)),
+    ("202 for 200", (c.documented_status, c.cancel), 200, code(202)),
+    ("204 for 200", (c.documented_status, c.cancel), 200, code(204)),
+    ("a new task_id with each answer", (c.idempotent, c.idempotent_simultaneous), 200,
+     lambda r: r.body.update(task_id=f"task_{time.monotonic_ns()}")),
+    ("one task_id for all", (c.one_task_each,), 200, field("task_id", "task_1")),
+    ("a field more in the second answer", (c.idempotent, c.idempotent_simultaneous), 200,
+     lambda r: again(r) and field("already", True)(r)),
+    ("second cancel 409", (c.idempotent, c.idempotent_simultaneous), 200, lambda r: r.error(409) if again(r) else None),
+    ("second cancel 400", (c.idempotent, c.idempotent_simultaneous), 200, lambda r: r.error(400) if again(r) else None),
+    # The form of every answer.
+    ("text/plain", (c.content_type,), None, header("content-type", "text/plain")),
+    ("no content type on errors", (c.content_type,), 404, header("content-type", None)),
+    ("two content types", (c.headers_once,), None, lambda r: r.more.append(("content-type", "application/json"))),
+    ("JSON cut short", (c.json_,), 200, raw(lambda text: text[:-2])),
+    ("NaN in JSON", (c.json_,), 200, raw(lambda text: text[:-1] + b', "score": NaN}')),
+    ("a name twice in JSON", (c.json_,), 200, raw(lambda text: text[:-1] + b', "status": "CANCELED"}')),
+    ("JSON in Latin-1", (c.json_,), 200, raw(lambda text: text[:-1] + b', "note": "\xfc"}')),
+    ("HTML 404", (c.content_type, c.error_envelope), 404, raw(lambda _: b"<h1>Not Found</h1>", "text/html")),
+    ("an empty 404", (c.json_, c.error_envelope), 404, raw(lambda _: b"")),
+    ("FastAPI's detail", (c.error_envelope,), 404, body(lambda _: {"detail": "Not Found"})),
+    ("error as a string", (c.error_envelope,), 401, field("error", "unauthorized")),
+    ("an error without a type", (c.error_envelope,), 400, lambda r: r.body["error"].pop("type")),
+    ("an error without success", (c.error_envelope,), 404, without("success")),
+    ("details as text", (c.error_envelope,), 400, inner("details", "COMPLETED")),
+    ("the envelope's status is always 500", (c.envelope_status,), 404, field("status", 500)),
+    ("success true in an error", (c.error_envelope, c.envelope_status), 404, field("success", True)),
+    ("errors with status 200", (c.unknown_batch,), 404, code(200)),
+    ("404 for a wrong key", (c.key_in_full,), 401, refuse(404)),
+    ("403 for a wrong key", (c.key_in_full,), 401, refuse(403)),
+    ("401 without WWW-Authenticate", (c.www_authenticate,), 401, header("www-authenticate", None)),
+    ("401 that asks for Basic", (c.www_authenticate,), 401, header("www-authenticate", 'Basic realm="api"')),
+    ("405 without Allow", (c.allow,), 405, header("allow", None)),
+    ("405 that allows GET", (c.allow,), 405, header("allow", "GET")),
+    ("404 for another method", (c.method,), 405, refuse(404)),
+    ("the key in a 401", (c.key_not_repeated,), 401,
+     lambda r: inner("message", f"unknown: {r.asked['authorization']}")(r)),
+    ("the key in a header", (c.key_not_repeated,), None,
+     lambda r: header("x-debug", r.asked["authorization"].encode("ascii", "replace").decode() or "none")(r)),
+    ("the key in the task", (c.key_not_repeated,), 200, lambda r: field("by", r.asked["authorization"][7:])(r)),
+    # Finished batches.
+    ("a finished batch is cancelled", (c.finished,), 400, lambda r: r.put("CANCELED", answer=200)),
+    ("a finished batch is refused, and cancelled", (c.finished_unchanged, c.finished), 400,
+     lambda r: r.put("CANCELED")),
+    ("409 for a finished batch", (c.finished,), 400, refuse(409)),
+    ("404 for a finished batch", (c.finished,), 400, refuse(404)),
+    ("details do not name the status", (c.finished_details,), 400, inner("details", {})),
+    ("details name another status", (c.finished_details,), 400, inner("details", {"status": "FAILED"})),
+    ("a finished batch changes its status", (c.finished_unchanged,), 400,
+     lambda r: inner("details", {"status": "FAILED"})(r)
+     if any(batch.status == "CANCELED" for batch in r.asked.state.batches) else None),
+    # The order of the checks.
+    ("the key before the method", (c.method_before_key,), 405, refuse(401, lambda a: not a["authorization"])),
+    ("the batch before the key", (c.key_before_batch,), 401, refuse(404, lambda a: "contract-test-" in a.path)),
+    ("the status before the key", (c.key_before_status,), 401, refuse(400, lambda a: "btch_9" in a.path)),
+    ("400 for an unknown path", (c.unknown_path,), 404, refuse(400, lambda a: not a.path.endswith("/cancel"))),
+    # Other methods, and what they give away.
+    ("OPTIONS gives 200", (c.method,), 405, lambda r: code(200)(r) if r.asked.method == "OPTIONS" else None),
+    ("OPTIONS gives 204 to whoever asks", (c.method,), 405,
+     lambda r: code(204)(r) if r.asked.method == "OPTIONS" else None),
+    ("HEAD gives 200", (c.method,), 405, lambda r: code(200)(r) if r.asked.method == "HEAD" else None),
+    ("TRACE repeats the request", (c.key_not_repeated, c.method), 405,
+     lambda r: [code(200)(r), raw(lambda _: repr(r.asked.sent).encode(), "message/http")(r)]
+     if r.asked.method == "TRACE" else None),
+    ("HEAD tells by a header", (c.method_tells_nothing,), 405,
+     lambda r: header("x-batch", "here")(r) if r.asked.method == "HEAD" and r.asked.exists else None),
+    ("GET tells in its details", (c.method_tells_nothing,), 405,
+     lambda r: inner("details", {"found": r.asked.exists})(r)),
+    ("OPTIONS tells by its Allow", (c.method_tells_nothing,), 405,
+     lambda r: header("allow", "POST, OPTIONS")(r) if r.asked.exists else None),
+    ("OPTIONS asks for the batch first", (c.method,), 405,
+     refuse(404, lambda a: a.method == "OPTIONS" and not a.exists)),
+    # What a refusal gives away.
+    ("a 404 says where the batch is", (c.elsewhere_tells_nothing,), 404,
+     lambda r: inner("message", "It is in another bucket.")(r) if r.asked.exists else None),
+    ("a 404 says that the batch is somewhere", (c.elsewhere_tells_nothing,), 404,
+     lambda r: inner("details", {"exists": True})(r) if r.asked.exists else None),
+    ("a 404 of another type for what is elsewhere", (c.elsewhere_tells_nothing,), 404,
+     lambda r: inner("type", "WrongNamespaceError")(r) if r.asked.exists and r.asked["x-namespace"] == "empty_one"
+     else None),
+    ("a 404 has a header for what is elsewhere", (c.elsewhere_tells_nothing,), 404,
+     lambda r: header("x-shard", "3")(r) if r.asked.exists else None),
+    ("a 401 tells whether the batch is there", (c.key_before_batch,), 401,
+     lambda r: inner("details", {"batch": "known"})(r) if r.asked.exists else None),
+    # Style, Accept, and bodies.
+    ("400 for an unknown query", (c.style,), None, refuse(400, lambda a: "x=1" in a.memory["query"])),
+    ("X-HTTP-Method-Override counts", (c.style,), None, refuse(405, lambda a: a["x-http-method-override"] == "GET")),
+    ("HTML errors for browsers", (c.content_type, c.error_envelope), None,
+     lambda r: raw(lambda _: b"<h1>no</h1>", "text/html")(r) if "html" in r.asked["accept"] else None),
+    ("problem+json for who asks for it", (c.content_type,), None,
+     lambda r: header("content-type", "application/problem+json")(r) if "problem" in r.asked["accept"] else None),
+    ("406 for XML", (c.accept,), None, refuse(406, lambda a: "xml" in a["accept"])),
+    ("406 without Accept", (c.accept,), None, refuse(406, lambda a: not a["accept"])),
+    ("400 for a body that is no JSON", (c.body_means_nothing,), None, refuse(400, lambda a: b"{not" in a.body)),
+    ("422 for any body", (c.body_means_nothing,), 404, refuse(422, lambda a: a.body)),
+    ("415 for plain text", (c.body_means_nothing,), None, refuse(415, lambda a: "text/plain" in a["content-type"])),
+    ("411 without a length", (c.length_unannounced, c.framing), None,
+     refuse(411, lambda a: not a["content-length"] and a.method == "POST")),
+    ("501 for chunks", (c.length_unannounced, c.no_server_error), None,
+     refuse(501, lambda a: "chunked" in a["transfer-encoding"])),
+)  # fmt: skip
+for _name, _clauses, _status, _change in ANSWERS:
+    answering(_name, *_clauses, status=_status)(_change)
+
+BEHIND: tuple[tuple[str, Clause, int, Change], ...] = (
+    ("inputs lost on cancelling", c.task_kept, 200, field("inputs", [])),
+    ("outputs dropped from the answer", c.task_kept, 200, field("outputs", [])),
+    ("the error lost on cancelling", c.task_kept, 200,
+     lambda r: r.body.update(additional_data={"job_id": "j"}, error_message=None)),
+    ("an object's error flattened on cancelling", c.task_kept, 200,
+     lambda r: (r.body["additional_data"] or {}).update(error=r.body["error_message"])),
+    ("additional data lost on cancelling", c.task_kept, 200, lambda r: r.body.update(additional_data=None,
+                                                                                   error_message=None)),
+    ("200, but not cancelled", c.canceled_afterwards, 200, lambda r: r.put("IN_PROGRESS")),
+    ("503 without Retry-After", c.retry_after, 503, header("retry-after", None)),
+    ("two Retry-Afters", c.headers_once, 429, lambda r: r.more.append(("retry-after", "9"))),
+    ("SKIPPED can be cancelled", c.finished_every_status, 400,
+     lambda r: code(200)(r) if "SKIPPED" in str(r.body) else None),
+    ("a refusal that cancels", c.refusal_changes_nothing, 401,
+     lambda r: r.put("CANCELED", NAMESPACE) if "btch_1/" in r.asked.path else None),
+    ("another method cancels behind a 405", c.refusal_changes_nothing, 405,
+     lambda r: r.put("CANCELED", NAMESPACE) if r.asked.place == ("bkt_a", "btch_1") else None),
+    ("a batch of another namespace is cancelled behind a 404", c.refusal_changes_nothing, 404,
+     lambda r: r.put("CANCELED", NAMESPACE)
+     if r.asked.place == ("bkt_a", "btch_1") and r.asked["x-namespace"] == "empty_one" else None),
+)  # fmt: skip
+for _name, _clause, _of, _change in BEHIND:
+    answering(_name, _clause, status=_of, door=True)(_change)
+
+ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
+    # The key.
+    ("the key is not looked at", (c.no_key,), good(lambda a: True)),
+    ("any bearer key will do", (c.key_in_full,), good(sent_key)),
+    ("a prefix of the key will do", (c.key_in_full,), good(lambda a: sent_key(a) and KEY.startswith(str(sent_key(a))))),
+    ("more than the key will do", (c.key_in_full,), good(lambda a: (sent_key(a) or "").startswith(KEY))),
+    ("the end of the key is not looked at", (c.key_in_full,), good(lambda a: (sent_key(a) or "")[:-1] == KEY[:-1])),
+    ("keys in any case", (c.key_in_full,), good(lambda a: (sent_key(a) or "").lower() == KEY.lower())),
+    ("Basic with the key will do", (c.other_scheme,), good(lambda a: sent_key(a, "basic "))),
+    ("a bare key will do", (c.other_scheme,), good(lambda a: a["authorization"] == KEY)),
+    ("the key in X-API-Key will do", (c.key_elsewhere,), good(lambda a: a["x-api-key"] == KEY)),
+    ("the key in the query will do", (c.key_elsewhere,), good(lambda a: f"api_key={KEY}" in a.memory["query"])),
+    ("the key in a cookie will do", (c.key_elsewhere,), good(lambda a: KEY in a["cookie"])),
+    ("only Bearer with a capital", (c.scheme_any_case,),
+     lambda a: None if a["authorization"].startswith("Bearer ") else a.set("authorization", None)),
+    # A header that comes twice.
+    ("the first key counts", (c.header_twice,), pick(0, "authorization")),
+    ("the last key counts", (c.header_twice,), pick(-1, "authorization")),
+    ("any of the keys counts", (c.header_twice,), good(lambda a: f"Bearer {KEY}" in a.all("authorization"))),
+    ("the first namespace counts", (c.header_twice,), pick(0, "x-namespace")),
+    ("the last namespace counts", (c.header_twice,), pick(-1, "x-namespace")),
+    # What an earlier request leaves behind.
+    ("the connection keeps the key", (c.connection_remembers_nothing, c.no_key),
+     lambda a: a.memory.__setitem__(a.client, a["authorization"]) if KEY in a["authorization"]
+     else None if a["authorization"] else a.set("authorization", a.memory.get(a.client))),
+    ("the connection keeps the namespace", (c.connection_remembers_nothing,),
+     lambda a: a.memory.__setitem__(a.client, a["x-namespace"]) if a["x-namespace"] == NAMESPACE
+     else None if a["x-namespace"] else a.set("x-namespace", a.memory.get(a.client))),
+    ("the machine keeps the key", (c.connection_remembers_nothing, c.no_key),
+     lambda a: a.memory.__setitem__(a.client[0], a["authorization"]) if KEY in a["authorization"]
+     else None if a["authorization"] else a.set("authorization", a.memory.get(a.client[0]))),
+    # Bodies.
+    ("a body names the namespace", (c.body_means_nothing,),
+     lambda a: a.set("x-namespace", NAMESPACE) if b'"namespace"' in a.body else None),
+    ("a body names the batch", (c.body_means_nothing,),
+     lambda a: setattr(a, "place", ("bkt_a", "btch_9")) if b'"batch_id"' in a.body and a.place[1] else None),
+    ("a form changes the method", (c.body_means_nothing,),
+     lambda a: setattr(a, "method", "DELETE") if b"_method=DELETE" in a.body else None),
+    # Where batches are.
+    ("the query names the batch", (c.style,),
+     lambda a: setattr(a, "place", ("bkt_a", a.memory["query"])) if "batch_id=" in a.memory["query"] else None),
+    ("only Accept: application/json", (c.accept,),
+     lambda a: None if a["accept"] == "application/json" else setattr(a, "path", "/v1/none")),
+    ("the namespace is not looked at", (c.unknown_namespace, c.other_namespace),
+     lambda a: a.set("x-namespace", NAMESPACE)),
+    ("an unknown namespace is the default", (c.unknown_namespace,),
+     lambda a: a.set("x-namespace", NAMESPACE) if a["x-namespace"].startswith("contract-test-") else None),
+    ("other namespaces see the batches", (c.other_namespace,),
+     lambda a: a.set("x-namespace", NAMESPACE) if a["x-namespace"] == "empty_one" else None),
+    ("a forbidden namespace is unknown", (c.forbidden_namespace,),
+     lambda a: a.set("x-namespace", "nowhere") if a["x-namespace"] == "forbidden" else None),
+    ("no namespace by id", (c.namespace_by_id,),
+     lambda a: a.set("x-namespace", "nowhere") if a["x-namespace"].startswith("ns_") else None),
+    ("the bucket is not looked at", (c.unknown_bucket, c.other_bucket),
+     lambda a: setattr(a, "place", (HOMES[a.place[1]], a.place[1])) if a.exists else None),
+    ("batches of other buckets are found", (c.other_bucket,),
+     lambda a: setattr(a, "place", (HOMES[a.place[1]], a.place[1])) if a.exists and a.place[0] in HOMES.values()
+     else None),
+    ("GET will do", (c.method,), lambda a: setattr(a, "method", "POST") if a.method == "GET" else None),
+    ("QUERY will do", (c.method,), lambda a: setattr(a, "method", "POST") if a.method == "QUERY" else None),
+    ("any method will do", (c.method,), lambda a: setattr(a, "method", "POST")),
+    # Nearly equal.
+    ("batch ids compared by their beginning", (c.identifier_in_full,),
+     alike(lambda text: next((known for known in HOMES if text.startswith(known)), text))),
+    ("buckets compared by their end", (c.identifier_in_full,),
+     alike(lambda text: text[-5:] if text.endswith(("bkt_a", "bkt_b")) else text)),
+    ("identifiers in any case", (c.identifier_exact,), alike(str.lower)),
+    ("identifiers without accents", (c.identifier_exact,), alike(unaccented)),
+    ("identifiers in any width", (c.identifier_exact,), alike(lambda text: unicodedata.normalize("NFKC", text))),
+    ("identifiers by their number", (c.identifier_exact,), alike(number)),
+    ("identifiers without spaces around", (c.identifier_exact,), alike(str.strip)),
+    ("identifiers without what cannot be seen", (c.identifier_exact,),
+     alike(lambda text: text.replace("\u200b", ""))),
+    ("identifiers decoded twice", (c.identifier_exact,), alike(unquote)),
+    ("identifiers without .json", (c.identifier_exact, c.identifier_in_full),
+     alike(lambda text: text.removesuffix(".json"))),
+    ("identifiers without parameters", (c.identifier_exact, c.identifier_in_full),
+     alike(lambda text: text.partition(";")[0])),
+    ("identifiers without a query", (c.identifier_exact,), alike(lambda text: text.partition("?")[0])),
+    ("identifiers without slashes", (c.identifier_exact,), alike(lambda text: text.strip("/"))),
+    ("identifiers up to a comma", (c.identifier_exact, c.identifier_in_full),
+     alike(lambda text: text.partition(",")[0])),
+    ("identifiers with any punctuation", (c.identifier_exact,), alike(lambda text: re.sub(r"[-_]", "", text))),
+    ("namespaces in any case", (c.namespace_exact,), alike_namespace(str.lower)),
+    ("namespaces without accents", (c.namespace_exact,), alike_namespace(unaccented)),
+    ("namespaces by their number", (c.namespace_exact,), alike_namespace(number)),
+    ("the first of several namespaces", (c.unknown_namespace,), alike_namespace(lambda text: text.partition(",")[0])),
+    ("namespaces without parameters", (c.namespace_exact,), alike_namespace(lambda text: text.partition(";")[0])),
+    ("namespaces without slashes", (c.namespace_exact,), alike_namespace(lambda text: text.strip("/"))),
+    ("namespaces with any punctuation", (c.namespace_exact,), alike_namespace(lambda text: re.sub(r"[-_]", "", text))),
+    ("namespaces with or without ns_", (c.namespace_exact,), alike_namespace(lambda text: text.removeprefix("ns_"))),
+    ("namespaces in quotes", (c.namespace_exact,), alike_namespace(lambda text: text.strip('"'))),
+    ("any version of the API", (c.near_path,), lambda a: setattr(a, "path", a.path.replace("/v2/", "/v1/"))),
+    ("the path in any case", (c.near_path,), lambda a: setattr(a, "path", a.path.replace("CANCEL", "cancel"))),
+    ("a path with an ending", (c.near_path,), lambda a: setattr(a, "path", a.path.removesuffix(".json"))),
+)  # fmt: skip
+for _name, _clauses, _ask in ASKS:
+    asking(_name, *_clauses)(_ask)
+
+ODD: tuple[tuple[str, Clause, Callable[[Asked], object]], ...] = (
+    ("500 on a long identifier", c.odd_identifiers, lambda a: len(a.path) > 500),
+    ("500 on a very long identifier", c.odd_identifiers, lambda a: len(a.path) > 4000),
+    ("500 on a non-ASCII identifier", c.odd_identifiers, lambda a: not unquote(a.path).isascii()),
+    ("500 on an emoji", c.odd_identifiers, lambda a: any(ord(character) > 0xFFFF for character in unquote(a.path))),
+    ("500 on a NUL", c.odd_identifiers, lambda a: "%00" in a.path),
+    ("500 on invalid UTF-8", c.odd_identifiers, lambda a: "\ufffd" in unquote(a.path)),
+    ("500 on a quote", c.odd_identifiers, lambda a: "%27" in a.path),
+    ("500 on a long namespace", c.odd_namespaces, lambda a: len(a["x-namespace"]) > 250),
+    ("500 on a non-ASCII namespace", c.odd_namespaces, lambda a: not a["x-namespace"].isascii()),
+    ("500 on a body", c.body_means_nothing, lambda a: a.body),
 )
-asking("more than the key will do", "key-in-full")(lambda s, _: _with_key(s, lambda sent, key: sent.startswith(key)))
-asking("the end of the key is not looked at", "key-in-full")(lambda s, _: _with_key(s, lambda a, b: a[:-1] == b[:-1]))
-asking("keys in any case", "key-in-full")(lambda s, _: _with_key(s, lambda sent, key: sent.lower() == key.lower()))
-asking("Basic with the key will do", "other-scheme")(lambda s, _: _with_key(s, lambda *_: True, of="basic "))
-asking("a bare key will do", "other-scheme")(lambda s, _: _with_key(s, lambda sent, key: sent == key, of=""))
+for _name, _clause, _when in ODD:
+    answering(_name, _clause, c.no_server_error, status=None)(refuse(500, _when))
 
 
-@asking("the key in X-API-Key will do", "key-elsewhere")
-def _(scope: Scope, _: MockState) -> Scope | None:
-    if dict(scope["headers"]).get(b"x-api-key") == f"{MOCK_KEY}_some".encode():
-        return _header(scope, b"authorization", f"Bearer {MOCK_KEY}_some".encode())
-    return None
+# What takes more than a line.
 
 
-@asking("the key in the query will do", "key-elsewhere")
-def _(scope: Scope, _: MockState) -> Scope | None:
-    if f"api_key={MOCK_KEY}_some".encode() in scope["query_string"]:
-        return _header(scope, b"authorization", f"Bearer {MOCK_KEY}_some".encode())
-    return None
+@asking("half of each body", c.answers)
+def _(asked: Asked) -> None:
+    if asked.exists:
+        asked.state.fail_next("truncated")
 
 
-@asking("only Bearer with a capital", "scheme-any-case")
-def _(scope: Scope, _: MockState) -> Scope | None:
-    sent = dict(scope["headers"]).get(b"authorization", b"")
-    return None if sent.startswith(b"Bearer ") else _header(scope, b"authorization", None)
+@asking("connections are reset", c.answers)
+def _(asked: Asked) -> None:
+    if asked.exists:
+        asked.state.fail_next("reset")
 
 
-@asking("the namespace is not looked at", "unknown-namespace", "other-namespace")
-def _(scope: Scope, _: MockState) -> Scope:
-    return _header(scope, b"x-namespace", b"contract_tests")
+@asking("no default namespace", c.default_namespace, door=True)
+def _(asked: Asked) -> None:
+    if not asked["x-namespace"]:
+        asked.set("x-namespace", "nowhere")
 
 
-@asking("an unknown namespace is the default", "unknown-namespace")
-def _(scope: Scope, state: MockState) -> Scope | None:
-    name = dict(scope["headers"]).get(b"x-namespace", b"").decode("latin-1")
-    return _header(scope, b"x-namespace", b"contract_tests") if name.startswith("contract-test-") else None
+@asking("an encoded slash ends the segment", c.opaque_identifiers, door=True)
+def _(asked: Asked) -> None:
+    asked.path = asked.path.replace("%2F", "/")
 
 
-@asking("other namespaces see the batches", "other-namespace")
-def _(scope: Scope, _: MockState) -> Scope | None:
-    name = dict(scope["headers"]).get(b"x-namespace")
-    return _header(scope, b"x-namespace", b"contract_tests") if name == b"empty_one" else None
+@asking("UNKNOWN cannot be cancelled", c.cancel_every_status, door=True)
+def _(asked: Asked) -> None:
+    at = [batch for batch in asked.state.batches if (batch.bucket_identifier, batch.batch_id) == asked.place]
+    if at and at[0].status == "UNKNOWN":
+        asked.path = "/v1/buckets/none/batches/none/cancel"
 
 
-@asking("a forbidden namespace is unknown", "forbidden-namespace")
-def _(scope: Scope, _: MockState) -> Scope | None:
-    name = dict(scope["headers"]).get(b"x-namespace")
-    return _header(scope, b"x-namespace", b"nowhere") if name == b"forbidden" else None
-
-
-@asking("no namespace by id", "namespace-by-id")
-def _(scope: Scope, _: MockState) -> Scope | None:
-    name = dict(scope["headers"]).get(b"x-namespace", b"")
-    return _header(scope, b"x-namespace", b"nowhere") if name.startswith(b"ns_") else None
-
-
-def _path(scope: Scope, change: Callable[[str, str], tuple[str, str]]) -> Scope | None:
-    parts = scope["raw_path"].decode().split("/")
-    if len(parts) != 7:
-        return None
-    parts[3], parts[5] = change(parts[3], parts[5])
-    return {**scope, "raw_path": "/".join(parts).encode()}
-
-
-_HOMES = {"btch_1": "bkt_a", "btch_2": "bkt_b", "btch_9": "bkt_a"}
-
-
-@asking("the bucket is not looked at", "unknown-bucket", "other-bucket")
-def _(scope: Scope, _: MockState) -> Scope | None:
-    return _path(scope, lambda bucket, batch: (_HOMES.get(batch, bucket), batch))
-
-
-@asking("batches of other buckets are found", "other-bucket")
-def _(scope: Scope, _: MockState) -> Scope | None:
-    known = set(_HOMES.values())
-    return _path(scope, lambda bucket, batch: (_HOMES.get(batch, bucket) if bucket in known else bucket, batch))
-
-
-@asking("batch ids compared by their beginning", "identifier-in-full")
-def _(scope: Scope, _: MockState) -> Scope | None:
-    return _path(scope, lambda bucket, batch: (bucket, next((b for b in _HOMES if batch.startswith(b)), batch)))
-
-
-@asking("an encoded slash ends the segment", "opaque-identifiers", door=True)
-def _(scope: Scope, _: MockState) -> Scope:
-    return {**scope, "raw_path": scope["raw_path"].replace(b"%2F", b"/")}
-
-
-@asking("GET will do", "method")
-def _(scope: Scope, _: MockState) -> Scope:
-    return {**scope, "method": "POST" if scope["method"] == "GET" else scope["method"]}
-
-
-@asking("any method will do", "method")
-def _(scope: Scope, _: MockState) -> Scope:
-    return {**scope, "method": "POST"}
-
-
-@answering("the key before the method", "method-before-key", status=405)
+@answering("a cookie stands for the key", c.connection_remembers_nothing, status=None)
 def _(reply: Reply) -> None:
-    if not reply.sent("authorization"):
-        reply.status, reply.body = 401, _envelope(401)
-        reply.headers["www-authenticate"] = "Bearer"
+    if reply.status == 401 and "session=good" in reply.asked["cookie"]:
+        reply.error(400)
+    elif reply.status != 401:
+        reply.headers["set-cookie"] = "session=good; HttpOnly"
 
 
-@answering("the batch before the key", "key-before-batch", status=401)
-def _(reply: Reply) -> None:
-    if "contract-test-" in reply.path:
-        reply.status, reply.body = 404, _envelope(404)
+@answering("under load, one gets the answer of another", c.no_mixing, c.idempotent_simultaneous, status=None)
+async def _(reply: Reply) -> None:
+    reply.asked.memory["current"] = reply.status, reply.body
+    await asyncio.sleep(0.01)
+    reply.status, reply.body = reply.asked.memory["current"]
 
 
-@answering("the status before the key", "key-before-status", status=401)
-def _(reply: Reply) -> None:
-    if "btch_9" in reply.path:
-        reply.status, reply.body = 400, _envelope(400, details={"status": "COMPLETED"})
+@answering("under load, one gets the task of another", c.no_mixing)
+async def _(reply: Reply) -> None:
+    reply.asked.memory["task"] = reply.body
+    await asyncio.sleep(0.01)
+    reply.body = reply.asked.memory["task"]
 
 
-@answering("a refusal that cancels", "refusal-changes-nothing", status=401, door=True)
-def _(reply: Reply) -> None:
-    if "btch_1/" in reply.path:
-        _put(reply, "CANCELED")
-
-
-@answering("a batch of another namespace is cancelled behind a 404", "refusal-changes-nothing", status=404, door=True)
-def _(reply: Reply) -> None:
-    if "/bkt_a/batches/btch_1/" in reply.path and reply.sent("x-namespace") == "empty_one":
-        old = reply.state.batch("bkt_a", "btch_1", namespace="contract_tests").to_dict()
-        reply.state.add_batch(**{**old, "status": "CANCELED"})
-
-
-# Odd input.
-
-
-def _fails_on(name: str, clause: str, odd: Callable[[Reply], bool]) -> None:
-    @answering(name, clause, "no-server-error", status=None)
-    def _(reply: Reply) -> None:
-        if odd(reply):
-            reply.status, reply.body = 500, _envelope(500)
-
-
-_fails_on("500 on a long identifier", "odd-identifiers", lambda reply: len(reply.path) > 500)
-_fails_on("500 on a very long identifier", "odd-identifiers", lambda reply: len(reply.path) > 4000)
-_fails_on("500 on a non-ASCII identifier", "odd-identifiers", lambda reply: not unquote(reply.path).isascii())
-_fails_on("500 on an emoji", "odd-identifiers", lambda reply: any(ord(c) > 0xFFFF for c in unquote(reply.path)))
-_fails_on("500 on a NUL", "odd-identifiers", lambda reply: "%00" in reply.path)
-_fails_on("500 on invalid UTF-8", "odd-identifiers", lambda reply: "\ufffd" in unquote(reply.path))
-_fails_on("500 on a quote", "odd-identifiers", lambda reply: "%27" in reply.path)
-_fails_on("500 on a long namespace", "odd-namespaces", lambda reply: len(reply.sent("x-namespace")) > 250)
-_fails_on("500 on a non-ASCII namespace", "odd-namespaces", lambda reply: not reply.sent("x-namespace").isascii())
+@answering("under load, errors become others", c.no_mixing, c.idempotent_simultaneous, status=None)
+async def _(reply: Reply) -> None:
+    memory = reply.asked.memory
+    memory["busy"] = memory.get("busy", 0) + 1
+    await asyncio.sleep(0.005)
+    if memory["busy"] > 3 and reply.status == 400:
+        reply.error(404)
+    memory["busy"] -= 1
 
 
 class MutantServer(MockServer):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import html
 import json
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Literal
 from urllib.parse import quote
 
 import attrs
 
-from .exchange import Exchange
+from . import decisions, spec
+from .clause import CLAUSES, Check, Clause
+from .session import is_limiters
 from .target import Target
+from .wire import KEY_VARIABLE, Exchange
 
 
 def key_forms(key: str) -> list[str]:
@@ -36,30 +41,13 @@ State = Literal["held", "broken", "not checked"]
 
 
 @attrs.frozen
-class Clause:
-    """One thing that the contract says.
-
-    Attributes:
-        name: Names it in reports.
-        sentence: Says it.
-        provenance: Whose word it is: documented, published, assumed; or suite, for what makes a run mean something.
-        needs: What a target must offer for it to be checked.
-    """
-
-    name: str
-    sentence: str
-    provenance: str
-    needs: str = ""
-
-
-@attrs.frozen
 class Breach:
-    """A clause seen broken."""
+    """A clause seen broken, by the smallest request that shows it."""
 
     expected: str
     got: str
+    request: str
     curl: str
-    size: int
 
 
 @attrs.define
@@ -72,7 +60,7 @@ class Finding:
     breach: Breach | None = None
     after: int | None = None
     """The number of requests that were sent when it was first seen broken."""
-    why_not: str | None = None
+    why_not: str = ""
 
     @property
     def state(self) -> State:
@@ -83,50 +71,133 @@ class Finding:
 
 
 class Report:
-    """Collects findings during a run."""
+    """Collects findings during a run.
 
-    def __init__(self, target: Target, seed: int, clauses: dict[str, Clause]) -> None:
+    Attributes:
+        seen: The status codes, headers (`404 X-Name`) and properties (`Schema.property`) of answers so far.
+        gateway: How often a gateway answered requests of a clause in place of the API, and why it might, by clause.
+        requests: How many requests of which kind were sent.
+        stopped: Why the run ended early, if it did.
+        last: The last requests before it ended early, as curl.
+        watching: Whether no batch may change now.
+        changed: The requests after which one had changed, where the tests can look behind the server.
+    """
+
+    def __init__(self, target: Target, seed: int) -> None:
         self.target = target
         self.seed = seed
-        self.findings = {name: Finding(clause) for name, clause in clauses.items()}
-        self.on_broken: Callable[[str], None] = lambda _: None
-        self.requests = 0
-        self.statuses: dict[int, int] = {}
-        self.generated = 0
-        self.reached = 0
+        self.findings = {clause: Finding(clause) for clause in CLAUSES.values()}
+        self.on_broken: Callable[[Clause], None] = lambda _: None
+        self.began = datetime.datetime.now(datetime.UTC)
         self.seconds = 0.0
+        self.requests: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+        self.seen: set[str] = set()
+        self.gateway: dict[str, Counter[str]] = defaultdict(Counter)
+        self.generated = self.reached = 0
+        self.stopped = ""
+        self.last: list[str] = []
+        self.watching = False
+        self.changed: list[tuple[Exchange, str]] = []
         self._secrets = [form for text in key_forms(target.key) for form in _spellings(text)]
 
-    def check(self, name: str, ok: bool, exchange: Exchange | None, expected: str, got: object) -> bool:
+    def observe(self, exchange: Exchange) -> None:
+        """Check what every answer must keep."""
+        self.statuses[exchange.answer.status] += 1
+        gateways = self.is_gateways(exchange)
+        if gateways:
+            self.gateway[exchange.request.clause][exchange.request.gateway] += 1
+        else:
+            self._see(exchange)
+        if self.watching and self.target.door is not None and not self.changed:
+            namespace, door = self.target.namespace, self.target.door
+            for place in self.target.cancelable:
+                now = door.batch(place.bucket, place.batch, namespace=namespace).status
+                if now == decisions.CANCELED:
+                    self.changed.append((exchange, f"{place}: {now}"))
+        scopes = {"anybody"} if gateways else {"anybody", "limiter"} if is_limiters(exchange) else None
+        for clause in self.findings:
+            if clause.when == "answer" and (scopes is None or clause.scope in scopes):
+                clause.function(exchange, self.checking(clause, exchange))
+
+    def checking(self, clause: Clause, exchange: Exchange | None) -> Check:
+        """Give a function that notes checks of a clause on an exchange."""
+        return lambda ok, expected, got: self.check(clause, ok, exchange, str(expected), got)
+
+    def is_gateways(self, exchange: Exchange) -> bool:
+        """Tell whether an answer may be a gateway's own, which says nothing of the API."""
+        request, answer = exchange.request, exchange.answer
+        if not request.gateway or self.target.door is not None or answer.timed_out:
+            return False
+        if answer.failure is not None and not 200 <= answer.status < 300:
+            return True
+        redirected = 300 <= answer.status < 400 and "slash" in request.gateway
+        refused = 400 <= answer.status < 500 or (answer.status == 501 and request.method != "POST")
+        if request.method == "HEAD":  # whose answers show by their type alone whose they are
+            return refused and "json" not in (answer.header("content-type") or "")
+        return redirected or (refused and answer.object().get("success") is not False)
+
+    def _see(self, exchange: Exchange) -> None:
+        answer = exchange.answer
+        self.seen.add(str(answer.status))
+        self.seen.update(f"{answer.status} {name}" for name in spec.CANCEL.headers(answer.status)
+                         if answer.header(name.lower()) is not None)  # fmt: skip
+        schema = spec.CANCEL.schema(answer.status)
+        if schema is not None:
+            self.seen.update(spec.carried(schema, answer.object()))
+
+    @staticmethod
+    def documented() -> set[str]:
+        """Name all that the contract says of answers: status codes, headers and properties."""
+        codes = spec.CANCEL.responses
+        schemas = {schema for code in codes if (schema := spec.CANCEL.schema(code)) is not None}
+        return (
+            {str(code) for code in codes}
+            | {f"{code} {name}" for code in codes for name in spec.CANCEL.headers(code)}
+            | {name for schema in schemas for name in spec.properties(schema)}
+        )
+
+    @property
+    def uncovered(self) -> list[str]:
+        """Name what the contract says of answers and no answer had."""
+        return sorted(self.documented() - self.seen)
+
+    def check(self, clause: Clause, ok: bool, exchange: Exchange | None, expected: str, found: object) -> bool:
         """Note that a clause was checked.
 
         Args:
-            name: The clause.
+            clause: The clause.
             ok: Whether it held.
             exchange: The request that shows it.
             expected: What the contract says.
-            got: What was there instead.
+            found: What was there instead.
         """
-        finding = self.findings[name]
+        finding = self.findings[clause]
         finding.checks += 1
         if not ok:
             finding.broken += 1
-            finding.after = finding.after or self.requests
-            self.on_broken(name)
+            finding.after = finding.after or self.statuses.total()
+            self.on_broken(clause)
+            request = f"{exchange.request.method} {exchange.request.path}" if exchange else ""
             curl = exchange.request.curl(self.target.base_url) if exchange else ""
-            breach = Breach(self.clean(expected), self.clean(str(got))[:500], self.clean(curl), len(curl))
-            if finding.breach is None or breach.size < finding.breach.size:
-                finding.breach = breach
+            old = finding.breach
+            if old is None or (curl and len(curl) < (len(old.curl) or 10**9)):
+                expected, got, request = (
+                    self.clean(expected)[:500],
+                    self.clean(str(found))[: 800 if exchange else None],
+                    self.clean(request)[:160],
+                )
+                finding.breach = Breach(expected, got, request, self.clean(curl))
         return ok
 
-    def skip(self, name: str, why: str) -> None:
+    def skip(self, clause: Clause, why: str) -> None:
         """Note why a clause is not checked."""
-        self.findings[name].why_not = why
+        self.findings[clause].why_not = why
 
     def clean(self, text: str) -> str:
         """Take the key out of a text, and what is nearly the key."""
         for secret in self._secrets:
-            text = text.replace(secret, "$MIXPEEK_API_KEY")
+            text = text.replace(secret, f"${KEY_VARIABLE}")
         return text
 
     def having(self, state: State) -> list[Finding]:
@@ -134,6 +205,6 @@ class Report:
         return [finding for finding in self.findings.values() if finding.state == state]
 
     @property
-    def ok(self) -> bool:
-        """Whether every clause that was checked held, and one was."""
-        return not self.having("broken") and bool(self.having("held"))
+    def broken(self) -> list[str]:
+        """Name the clauses that are broken."""
+        return [finding.clause.name for finding in self.having("broken")]

@@ -9,7 +9,7 @@ import pytest
 
 from .clauses import CLAUSES
 from .mutants import MUTANTS, MutantServer
-from .suite import furnish, run
+from .scenario import REFUSE_FIRST, THEN_CANCEL, THEN_OF_CANCELED, WITH_A_LOOK_BEHIND, furnish, run
 
 pytestmark = pytest.mark.mutants
 
@@ -21,24 +21,31 @@ def test_mutant_is_caught(name: str, seed: int, record_property: Any) -> None:
     with MutantServer(mutant) as mock:
         target = furnish(mock)
         report, _ = run(target if mutant.door else attrs.evolve(target, door=None), seed, until=mutant.clauses)
-    broken = [finding for finding in report.having("broken") if finding.clause.name in mutant.clauses]
+    broken = [finding for finding in report.having("broken") if finding.clause in mutant.clauses]
     after = min((finding.after or 0 for finding in broken), default=0)
     names = ", ".join(finding.clause.name for finding in broken)
     record_property("mutant", {"mutant": name, "caught_by": names, "after": after, "seconds": report.seconds})
-    assert broken, f"only {[finding.clause.name for finding in report.having('broken')]} noticed"
+    assert broken, f"only {report.broken} noticed"
 
 
+@pytest.mark.parametrize("look_behind", [True, False])
 @pytest.mark.parametrize("number", range(20))
-def test_no_false_alarm(number: int, seed: int) -> None:
+def test_no_false_alarm(number: int, look_behind: bool, seed: int) -> None:
     """The mock without a breach passes, with and without a look behind it."""
     with MutantServer(None) as mock:
         target = furnish(mock)
-        report, _ = run(target if number % 2 else attrs.evolve(target, door=None), seed + number)
+        report, _ = run(target if look_behind else attrs.evolve(target, door=None), seed + number)
     assert [(finding.clause.name, finding.breach) for finding in report.having("broken")] == []
 
 
 def test_every_clause_has_a_mutant() -> None:
     """No clause is there that was never seen to fail, but for schemathesis's own and those on the run itself."""
     caught = {clause for mutant in MUTANTS.values() for clause in mutant.clauses}
-    own = {name for name in CLAUSES if name.startswith("generated-") or CLAUSES[name].provenance == "suite"}
-    assert set(CLAUSES) - own - caught == set()
+    own = {clause for clause in CLAUSES.values() if clause.when == "generated" or clause.provenance == "suite"}
+    assert {clause.name for clause in CLAUSES.values() if clause not in own | caught} == set()
+
+
+def test_every_step_is_in_the_scenario() -> None:
+    """A clause that sends requests is called somewhere."""
+    called = {*REFUSE_FIRST, *THEN_CANCEL, *THEN_OF_CANCELED, *WITH_A_LOOK_BEHIND}
+    assert {clause.name for clause in CLAUSES.values() if clause.when == "step" and clause not in called} == set()
