@@ -5,15 +5,16 @@ DEMO   := build/demo
 DOCS   := build/docs-venv
 BIN    := $(VENV)/bin
 PIP    := pip==26.3
+JUNIT   = --junitxml "$(or $(CONTRACT_REPORT),contract-report)/junit.xml" -o junit_family=xunit1
 SOURCES := openapi.yaml pyproject.toml README.md LICENSE $(shell find src generated -name '*.py' -o -name py.typed)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test generate check contract contract-real mutants mock chaos soak drift bench docs docs-check evidence build release clean
+.PHONY: help demo test generate check contract contract-real contract-proxies mutants mock chaos soak drift bench docs docs-check evidence build release clean
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(DEMO)/.ready ## Cancel a running batch on a mock, through the installed package
 	@$(DEMO)/bin/python scripts/demo.py
@@ -40,11 +41,15 @@ check: $(VENV)/.ready ## Check what is generated, formatting, lint, types, workf
 	$(BIN)/python -m scripts.gate
 
 contract: $(VENV)/.ready ## Check the mock against the contract, clause by clause
-	@$(BIN)/python -m pytest contract_tests/test_contract.py --quiet --no-header -r f --contract-target mock
+	@$(BIN)/python -m pytest contract_tests/test_contract.py --quiet --no-header -r f --contract-target mock $(JUNIT)
 
 contract-real: $(VENV)/.ready ## Check a server against the contract: CONFIG=real.toml, key in MIXPEEK_API_KEY
 	@$(BIN)/python -m pytest contract_tests/test_contract.py --quiet --no-header -r f --contract-target real \
-	  --contract-config "$(CONFIG)"
+	  --contract-config "$(CONFIG)" $(JUNIT)
+
+contract-proxies: $(VENV)/.ready ## Check the mock behind nginx, HAProxy, Apache httpd and Caddy, as far as they are installed
+	@$(BIN)/python -m pytest contract_tests/test_proxies.py --quiet --no-header -r fs -n 2 --dist worksteal \
+	  --contract-proxies
 
 mutants: $(VENV)/.ready ## Prove that the contract tests notice breaches
 	@$(BIN)/python -m pytest contract_tests/test_mutants.py --quiet --no-header -r f -m mutants -n 2
@@ -92,7 +97,7 @@ clean: ## Remove what the other targets made
 $(VENV)/.ready: pyproject.toml constraints.txt openapi.yaml
 	@echo "Setting up $(VENV) ..." && $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check '$(PIP)'
-	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[aiohttp,cli,mock]' --group dev
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[cli,mock]' --group dev
 	@touch $@
 
 # What users get: the wheel, installed with its extras and without any tool of ours.

@@ -102,6 +102,36 @@ def importing(environment: str, module: str) -> Opened:
     return opened()
 
 
+_POST = "import httpx; httpx.post({url!r}, headers={{'Authorization': 'Bearer {key}'}}).raise_for_status()"
+
+
+def processes(environment: str, *arguments: str) -> Opened:
+    """Measure a whole process: the command with arguments, or without any a bare httpx.post of the same request."""
+
+    @contextmanager
+    def opened() -> Iterator[Callable[[], Figures]]:
+        python = environments.python(environment)
+        with _server(0.0, "server") as port:
+            url = f"http://127.0.0.1:{port}"
+            post = _POST.format(url=f"{url}/v1/buckets/bkt_products/batches/btch_1/cancel", key=KEY)
+            command = [str(python.with_name("mixpeek-batches")), *arguments] if arguments else [str(python), "-c", post]
+            variables = {**_environment(), "MIXPEEK_API_KEY": KEY, "MIXPEEK_BASE_URL": url}
+
+            def measure() -> Figures:
+                started = time.perf_counter()
+                done = subprocess.run(
+                    command, check=False, capture_output=True, env=variables, cwd=tempfile.gettempdir()
+                )
+                seconds = time.perf_counter() - started
+                if done.returncode:
+                    raise UnavailableError(f"{' '.join(arguments) or 'httpx.post'} ended with {done.returncode}")
+                return {"seconds": seconds}
+
+            yield measure
+
+    return opened()
+
+
 def worker(environment: str, name: str, count: int, *, concurrency: int = 1, delay: float = 0.0) -> Opened:
     """Measure a client, in one process of its own against a server of its own."""
 

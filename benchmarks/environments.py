@@ -19,6 +19,7 @@ WHEEL = "our wheel"
 PACKAGES = {
     "core": [WHEEL],
     "aiohttp": [f"{WHEEL}[aiohttp]"],
+    "cli": [f"{WHEEL}[cli]"],
     "mock": [f"{WHEEL}[cli,mock]"],
     "httpx": ["httpx"],
     "httpx-aiohttp": ["httpx-aiohttp"],

@@ -11,6 +11,7 @@ from benchmarks.contestants import (
     importing,
     our_mock,
     prism,
+    processes,
     serving,
     silent_prism,
     starting,
@@ -78,6 +79,7 @@ def cases(*, quick: bool) -> list[Case]:
     """
     return [
         _imports(),
+        _starts(),
         _calls(quick=quick),
         _bulk(quick=quick),
         _bulk_slow(quick=quick),
@@ -90,7 +92,7 @@ def cases(*, quick: bool) -> list[Case]:
 
 
 def _imports() -> Case:
-    what = "import mixpeek_batches"
+    what = "from mixpeek_batches import Client"
     peers = {"httpx": ("import httpx", 1.25, 1.25), "vendor": ("import mixpeek, the vendor's SDK", 1 / 40, 1 / 4)}
     rows = []
     for peer, (peer_is, time_goal, memory_goal) in peers.items():
@@ -103,11 +105,33 @@ def _imports() -> Case:
         rounds=9,
         seconds=45,
         contestants={
-            "ours": ("core", importing("core", "mixpeek_batches")),
+            "ours": ("core", importing("core", "mixpeek_batches.client")),
             "httpx": ("httpx", importing("httpx", "httpx")),
             "vendor": ("vendor", importing("vendor", "mixpeek")),
         },
         rows=rows,
+    )
+
+
+def _starts() -> Case:
+    lines = {
+        "cancel": (["cancel", "bkt_products", "btch_1"], 1.6),
+        "help": (["--help"], 0.8),
+        "version": (["--version"], 0.8),
+    }
+    peer = {"peer": "httpx", "peer_is": "python -c 'import httpx; httpx.post(…)'", "figure": "seconds", "unit": "ms"}
+    return Case(
+        rounds=15,
+        seconds=45,
+        contestants={
+            "httpx": ("httpx", processes("httpx")),
+            **{name: ("cli", processes("cli", *arguments)) for name, (arguments, _) in lines.items()},
+        },
+        rows=[
+            Row(id=f"start.{name}", what=f"mixpeek-batches {' '.join(arguments)}", ours=name, goal=goal, **peer)
+            for name, (arguments, goal) in lines.items()
+        ],
+        extra={"server"},
     )
 
 

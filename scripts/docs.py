@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import typer
 import yaml
 
 import mixpeek_batches
@@ -59,10 +58,41 @@ def _resolved(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-def _operation() -> tuple[str, str, dict[str, Any]]:
-    found = [(path, method, item[method]) for path, item in SPEC["paths"].items() for method in _METHODS & item.keys()]
-    (operation,) = found
-    return operation
+class DocsError(Exception):
+    """openapi.yaml lacks something that a page shows, in one sentence."""
+
+
+def _said(item: dict[str, Any], name: str, where: str) -> Any:
+    """Give what openapi.yaml says somewhere.
+
+    Raises:
+        DocsError: It does not.
+    """
+    if name not in item:
+        raise DocsError(f"openapi.yaml: {where} has no {name}, which the reference shows.")
+    return item[name]
+
+
+def _operations() -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (
+            path,
+            method,
+            {**item[method], "parameters": [*item.get("parameters", []), *item[method].get("parameters", [])]},
+        )
+        for path, item in SPEC["paths"].items()
+        for method in _METHODS
+        if method in item
+    ]
+
+
+def _label(operation: dict[str, Any], code: str) -> str:
+    """Head the section of a response: by its code, and by the operation too where there are several."""
+    return code if len(_operations()) == 1 else f"{operation['operationId']} {code}"
+
+
+def _anchor(label: str) -> str:
+    return label.lower().replace(" ", "-")
 
 
 def _json(value: Any) -> str:
@@ -98,22 +128,29 @@ def _type(schema: dict[str, Any]) -> str:
         return f"array of {_type(schema['items'])}"
     kinds = schema.get("type", "any")
     text = " or ".join([kinds] if isinstance(kinds, str) else kinds)
-    if "minimum" in schema:
-        text += f", {schema['minimum']} to {schema['maximum']}"
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if least is not None and most is not None:
+        text += f", {least} to {most}"
+    elif least is not None or most is not None:
+        text += f", from {least}" if most is None else f", up to {most}"
     return text
 
 
 def request() -> str:
-    """Show the request: path, parameters, key."""
-    path, method, operation = _operation()
+    """Show the request of each operation: path, parameters, key."""
+    return "\n\n".join(_request(*operation) for operation in _operations())
+
+
+def _request(path: str, method: str, operation: dict[str, Any]) -> str:
     rows = []
-    for parameter in operation["parameters"]:
+    for parameter in map(_resolved, operation["parameters"]):
+        where = f"the parameter {parameter['name']}"
         examples = [example["value"] for example in parameter.get("examples", {}).values()]
-        examples = examples or [parameter["example"]]
+        examples = examples or [_said(parameter, "example", where)]
         rows.append(
             [
                 f"`{parameter['name']}`",
-                parameter["description"] + f" Such as {' or '.join(f'`{value}`' for value in examples)}.",
+                _said(parameter, "description", where) + f" Such as {' or '.join(f'`{value}`' for value in examples)}.",
                 parameter["in"] + ("" if parameter.get("required") else ", optional"),
                 _type(parameter["schema"]),
             ]
@@ -123,7 +160,7 @@ def request() -> str:
     return "\n\n".join(
         [
             f"```http\n{method.upper()} {path} HTTP/1.1\nHost: {httpx.URL(SPEC['servers'][0]['url']).host}\n```",
-            operation["description"].strip(),
+            _said(operation, "description", f"{method.upper()} {path}").strip(),
             table(["parameter", "meaning", "in", "type"], rows),
         ]
     )
@@ -131,25 +168,33 @@ def request() -> str:
 
 def responses() -> str:
     """Show each response: what it means, who says so, what the client makes of it, headers, examples."""
-    _, _, operation = _operation()
+    return "\n\n".join(_responses(operation) for _, _, operation in _operations())
+
+
+def _responses(operation: dict[str, Any]) -> str:
     found = {code: _resolved(response) for code, response in operation["responses"].items()}
     rows = []
     for code, response in found.items():
+        _said(response, "x-provenance", f"the response {code}")
+        if not code.isdecimal():
+            raise DocsError(f"openapi.yaml: the response {code} is no status code, by which the reference is arranged.")
         raised = "" if code.startswith("2") else _class(errors.status_error_class(int(code)).__name__)
         made = raised or _class("TaskResponse")
-        rows.append([f"[{code}](#{code})", response["description"], made, provenance(response["x-provenance"])])
+        link = f"[{code}](#{_anchor(_label(operation, code))})"
+        rows.append([link, response["description"], made, provenance(response["x-provenance"])])
     parts = [table(["status", "when", "in Python", "who says so"], rows)]
     for code, response in found.items():
-        media = response["content"]["application/json"]
+        media = response.get("content", {}).get("application/json")
         parts += [
-            f"### {code}",
+            f"### {_label(operation, code)}",
             f"{response['description']} {provenance(response['x-provenance'])}",
-            f"The body is a {_type(media['schema'])}.",
+            f"The body is a {_type(media['schema'])}." if media else "There is no body.",
         ]
         for name, header in response.get("headers", {}).items():
             shown = _resolved(header)
-            parts.append(f"Header `{name}`: {shown['description']} Such as `{shown['example']}`.")
-        for title, value in _examples(media):
+            example = _said(shown, "example", f"the header {name}")
+            parts.append(f"Header `{name}`: {_said(shown, 'description', f'the header {name}')} Such as `{example}`.")
+        for title, value in _examples(media or {}):
             parts += [f"{title}:", _json(value)]
     return "\n\n".join(parts)
 
@@ -158,16 +203,18 @@ def schemas() -> str:
     """Show each schema: what it is, who says so, its properties or values, examples."""
     parts = []
     for name, schema in SPEC["components"]["schemas"].items():
-        text, *_ = schema["description"].strip().partition("\n\n- ")
-        parts += [f"### {name}", f"{text} {provenance(schema['x-provenance'])}"]
+        where = f"the schema {name}"
+        text, *_ = _said(schema, "description", where).strip().partition("\n\n- ")
+        parts += [f"### {name}", f"{text} {provenance(_said(schema, 'x-provenance', where))}"]
         if "enum" in schema:
             meanings = dict(re.findall(r"^- `(\w+)`: (.+)$", schema["description"], re.MULTILINE))
-            parts.append(table(["value", "meaning"], [[f"`{value}`", meanings[value]] for value in schema["enum"]]))
+            rows = [[f"`{value}`", _said(meanings, value, f"the description of {name}")] for value in schema["enum"]]
+            parts.append(table(["value", "meaning"], rows))
         if "properties" in schema:
             rows = []
             for field, inner in schema["properties"].items():
-                needed = "" if field in schema["required"] else ", optional"
-                meaning = inner.get("description") or _resolved(inner)["description"].partition("\n")[0]
+                needed = "" if field in schema.get("required", []) else ", optional"
+                meaning = _said({**_resolved(inner), **inner}, "description", f"{name}.{field}").partition("\n")[0]
                 rows.append([f"`{field}`", meaning, _type(inner) + needed])
             parts.append(table(["field", "meaning", "type"], rows))
         elif schema.get("additionalProperties"):
@@ -183,14 +230,19 @@ def _class(name: str) -> str:
 
 def sources() -> str:
     """List every response and schema by who says so."""
-    _, _, operation = _operation()
     rows = [
-        [f"[{code}](reference/http.md#{code})", _resolved(response)["description"], _resolved(response)["x-provenance"]]
+        [
+            f"[{_label(operation, code)}](reference/http.md#{_anchor(_label(operation, code))})",
+            _resolved(response)["description"],
+            _said(_resolved(response), "x-provenance", f"the response {code}"),
+        ]
+        for _, _, operation in _operations()
         for code, response in operation["responses"].items()
     ]
     for name, schema in SPEC["components"]["schemas"].items():
         link = f"[{name}](reference/http.md#{name.lower()})"
-        rows.append([link, schema["description"].partition("\n")[0], schema["x-provenance"]])
+        text = _said(schema, "description", f"the schema {name}").partition("\n")[0]
+        rows.append([link, text, _said(schema, "x-provenance", f"the schema {name}")])
     meanings = dict(re.findall(r"^- `(\w+)`: (.+?)[,;.]$", SPEC["info"]["description"], re.MULTILINE))
     rows.sort(key=lambda row: list(meanings).index(row[2]))
     words = "\n".join(f"- {provenance(word)} {meaning}" for word, meaning in meanings.items())
@@ -203,14 +255,12 @@ def sources() -> str:
 
 
 def _commands() -> dict[str, Any]:
-    group: Any = typer.main.get_command(cli.app)
-    return dict(group.commands)
+    return dict(cli.app.commands)
 
 
 def options() -> set[str]:
     """Name every option of the command."""
-    group: Any = typer.main.get_command(cli.app)
-    found = {option for command in [group, *_commands().values()] for p in command.params for option in p.opts}
+    found = {option for command in [cli.app, *_commands().values()] for p in command.params for option in p.opts}
     return {*found, "-h", "--help"}
 
 
@@ -223,23 +273,31 @@ def command() -> str:
         for parameter in found.params:
             kind = parameter.make_metavar(context)
             if parameter.param_type_name == "argument":
-                rows.append([f"`{kind}`", parameter.help or "", ""])
-                continue
+                continue  # the help says what they are
             kind = "" if parameter.is_flag else f" {kind}"
             label = ", ".join(f"`{option}{kind}`" for option in reversed(parameter.opts))
             default = parameter.default
-            shown = "" if parameter.is_flag or default is None else f"`{default:g}`"
+            shown = f"`{default:g}`" if isinstance(default, int | float) else f"`{default}`"
+            shown = "" if parameter.is_flag or not isinstance(default, int | float | str) else shown
             text, _, variable = re.sub(r"\s*\\?(?=\[env: )", "\n", parameter.help or "").partition("\n[env: ")
             if variable := variable.rstrip("]") or parameter.envvar:
                 shown = f"`{variable}`"
             rows.append([label, text, shown])
         parts += [
             f"## mixpeek-batches {name}",
-            inspect.cleandoc(found.help or ""),
             f"```text\nmixpeek-batches {name} {' '.join(found.collect_usage_pieces(context))}\n```",
+            *map(_paragraph, inspect.cleandoc(found.help or "").split("\n\n")),
             table(["option", "meaning", "default"], rows),
         ]
     return "\n\n".join(parts)
+
+
+def _paragraph(text: str) -> str:
+    """Show a paragraph of a help; click's mark for one whose lines stay as they are makes it a code block."""
+    if not text.startswith("\b\n"):
+        return text
+    lines = text.removeprefix("\b\n").removeprefix("Examples:\n").splitlines()
+    return "```text\n" + "\n".join(line.strip() for line in lines) + "\n```"
 
 
 def codes() -> str:
@@ -285,8 +343,8 @@ def error_classes() -> str:
     return "\n".join(lines)
 
 
-def door() -> str:
-    """List the paths of the mock's own door, as it tells them."""
+def admin_api() -> str:
+    """List the paths of the mock's admin API, as it tells them."""
     with mock.MockServer() as server:
         paths = httpx.get(f"{server.url}/_mock/").json()["paths"]
     return table(["path", "what it does"], [[f"`{path}`", text] for path, text in paths.items()])
@@ -436,6 +494,7 @@ def _committed(path: Path) -> str:
 
 
 MADE: dict[str, Callable[[], str]] = {
+    "admin-api": admin_api,
     "assumed": assumed,
     "bench": bench,
     "clauses": clauses,
@@ -444,7 +503,6 @@ MADE: dict[str, Callable[[], str]] = {
     "contract-report": contract_report,
     "contributing": contributing,
     "decided": decided,
-    "door": door,
     "drift": drift,
     "errors": error_classes,
     "mutants": mutants,
@@ -487,7 +545,7 @@ def write() -> None:
 def misnamed(text: str) -> list[str]:
     """List what a page names that does not exist: options, classes and what is in them, make targets, files."""
     code = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
-    lines = [line for block in re.findall(r"^```sh[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in re.findall(r"^```(?:sh|yaml)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
              for line in block.splitlines()]  # fmt: skip
     wrong = [name for name in re.findall(r"<!-- made: (.*?) -->", text) if name not in MADE]
     for span in [*code, *lines]:
@@ -553,7 +611,11 @@ def main() -> int:
         print(line, file=sys.stderr)
     if wrong:
         return 1
-    write()
+    try:
+        write()
+    except DocsError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -56,7 +56,6 @@ with MockServer() as mock:
         client.cancel_batch("bkt_1", "btch_1")
     assert mock.batch("bkt_1", "btch_1").status == "CANCELED"
 """
-AIOHTTP = ASYNC + "\nimport httpx_aiohttp\n"
 
 
 @dataclass(frozen=True)
@@ -161,16 +160,9 @@ def try_everything(environment: Environment, wheel: Wheel) -> None:
         EXTRAS[extra](environment, wheel)
 
 
-def _try_aiohttp(environment: Environment, wheel: Wheel) -> None:
-    with MockServer() as mock:
-        mock.add_batch("bkt_1", "btch_1")
-        environment.run("-c", AIOHTTP, mock.url, mock.api_key)
-
-
 EXTRAS: dict[str, Callable[[Environment, Wheel], None]] = {
     "cli": lambda environment, wheel: try_command(environment, wheel.version),
     "mock": lambda environment, wheel: (environment.run("-c", MOCK), None)[1],
-    "aiohttp": _try_aiohttp,
 }
 
 
@@ -178,7 +170,7 @@ def verify(name: str, wheel: Wheel, folder: Path) -> None:
     """Do the check of one name, in a folder of its own."""
     pinned = ROOT / "constraints.txt"
     if name == "wheel":
-        try_client(Environment(folder, wheel, "", pinned), wheel.version, "typer", "starlette", "aiohttp")
+        try_client(Environment(folder, wheel, "", pinned), wheel.version, "click", "tqdm", "starlette", "aiohttp")
     elif name == "types":
         try_types(Environment(folder, wheel, ",".join(wheel.extras), pinned, "pytest"))
     elif name == "lowest":

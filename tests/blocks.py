@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 
 import attrs
 import httpx
+import yaml
 
 from mixpeek_batches.mock import MockServer
 
@@ -29,7 +31,7 @@ class Block:
 
     Python runs in the environment of a reader who installed the wheel, marked `test` in pytest; `sh` runs in bash,
     marked `background` until the end of the page; `text output` is what the block before it prints, where … stands for
-    anything.
+    anything; `json` and `yaml` are only read.
     """
 
     language: str
@@ -81,6 +83,10 @@ def run(page: list[Block], folder: Path) -> None:
                         _run(["make", "--dry-run", "--silent", target], variables, ROOT)
                 case "sh":
                     printed = _run(["bash", "-euo", "pipefail", "-c", code], variables, folder)
+                case "json":
+                    json.loads(code)
+                case "yaml":
+                    assert isinstance(yaml.safe_load(code), dict)
                 case "text output":
                     pattern = ".*".join(map(re.escape, code.strip().split("…")))
                     trimmed = "\n".join(line.rstrip() for line in printed.strip().splitlines())

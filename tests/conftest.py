@@ -6,9 +6,9 @@ import asyncio
 import inspect
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import httpx
@@ -120,23 +120,19 @@ def failure(cancel: Callable[..., TaskResponse]) -> Callable[..., Any]:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Make nothing wait before a retry, and give the list of how long it would have waited."""
+    """Make no single call wait before a retry, and give the list of how long it would have waited."""
     seconds: list[float] = []
-    here, really, really_async = threading.get_ident(), time.sleep, asyncio.sleep
 
-    # Only in this thread: the server of another fixture sleeps in its own.
-    def note(wait: float) -> None:
-        if threading.get_ident() == here:
-            seconds.append(wait)
-        else:
-            really(wait)
+    class Closing(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            seconds.append(timeout)
+            return self.is_set()
 
-    async def note_async(wait: float) -> None:
-        if threading.get_ident() == here:
-            seconds.append(wait)
-        else:
-            await really_async(wait)
+    async def closing(self: AsyncClient, wait: float) -> bool:
+        seconds.append(wait)
+        return self._pool.closed
 
-    monkeypatch.setattr(time, "sleep", note)
-    monkeypatch.setattr(asyncio, "sleep", note_async)
+    monkeypatch.setattr("mixpeek_batches.client.threading", SimpleNamespace(Event=Closing))
+    monkeypatch.setattr(AsyncClient, "_closing", closing)
     return seconds

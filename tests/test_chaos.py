@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import tenacity
-from bulk import without_aiohttp
 
 from scripts import chaos
 
@@ -12,7 +10,7 @@ from scripts import chaos
 @pytest.mark.parametrize("name", chaos.RUNS)
 def test_chaos(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every batch is reported exactly once, and as what it is at the mock."""
-    monkeypatch.setattr("mixpeek_batches.client._backoff", tenacity.wait_none())
+    monkeypatch.setattr("mixpeek_batches._retries.backoff", lambda _: 0.0)
     report = chaos.run(name, *_short(name))
     assert report.wrong == []
     assert report.answers.total() - report.answers[200] >= 50
@@ -21,14 +19,6 @@ def test_chaos(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def _short(name: str) -> tuple[chaos.Work, int, int]:
     work, max_retries = chaos.RUNS[name]
     return work, 300, max_retries
-
-
-@pytest.mark.parametrize("name", ["AsyncClient.cancel_batches", "Client.cancel_batches"])
-def test_chaos_over_plain_httpx(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So it is without the [aiohttp] extra."""
-    without_aiohttp(monkeypatch)
-    monkeypatch.setattr(chaos, "CONCURRENCY", 32)
-    test_chaos(name, monkeypatch)
 
 
 def test_report_that_is_wrong() -> None:

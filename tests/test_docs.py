@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blocks import blocks, run
 
+import mixpeek_batches
 from contract_tests.clauses import CLAUSES
 from mixpeek_batches import TaskStatus, TaskType
 from scripts import docs, docs_links
@@ -39,6 +43,7 @@ def test_names_exist(name: str) -> None:
         "`scripts/no_such.py`",
         "```sh\nmixpeek-batches cancel --no-such\n```",
         "```sh\nmake no-such\n```",
+        "```yaml\ncommand: mixpeek-batches mock --no-such\n```",
         "<!-- made: no-such -->",
     ],
 )
@@ -60,8 +65,9 @@ def test_http_reference_has_everything() -> None:
     text = docs.filled(PAGES["reference/http.md"])
     for value in [*TaskStatus, *TaskType]:
         assert f"| `{value}` | " in text
-    for code in (200, 400, 401, 403, 404, 422, 429, 500, 503):
-        assert f"\n### {code}\n" in text
+    for path in docs.SPEC["paths"].values():
+        for code in path["post"]["responses"]:
+            assert f"\n### {code}\n" in text
     for schema in docs.SPEC["components"]["schemas"]:
         assert f"\n### {schema}\n" in text
 
@@ -70,9 +76,67 @@ def test_generated_lists_are_whole() -> None:
     """Options, clauses and errors are all there."""
     assert all(option in docs.command() for option in docs.options() - {"-h", "--help", "--version"})
     assert all(f"| `{name}` |" in docs.clauses() for name in CLAUSES)
-    assert docs.error_classes().count("\n") == 12
-    assert docs.codes().count("\n") == 5
-    assert "POST" in docs.door()
+    assert all(f"[`{name}`]" in docs.error_classes() for name in mixpeek_batches.__all__ if name.endswith("Error"))
+    assert docs.codes().count("\n") > 2
+    assert "POST" in docs.admin_api()
+
+
+@pytest.fixture
+def spec(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A contract of our own to change."""
+    spec = copy.deepcopy(docs.SPEC)
+    monkeypatch.setattr(docs, "SPEC", spec)
+    return spec
+
+
+def test_what_is_new_in_the_contract_is_shown(spec: dict[str, Any]) -> None:
+    """A second operation, a bound on one side, and an answer without a body."""
+    spec["paths"]["/v1/batches/{batch_id}"] = {
+        "parameters": [{**_parameter(spec, 1), "schema": {"type": "integer", "minimum": 3}}],
+        "get": {
+            "operationId": "get_batch",
+            "description": "Gives a batch.",
+            "responses": {"204": {"description": "Nothing.", "x-provenance": "assumed"}},
+        },
+    }
+    text = docs.filled(PAGES["reference/http.md"]) + docs.sources()
+    for part in (
+        "GET /v1/batches/{batch_id} HTTP/1.1",
+        "integer, from 3",
+        "\n### get_batch 204\n",
+        "There is no body.",
+    ):
+        assert part in text
+    assert "\n### cancel_batch 200\n" in text
+    assert "(reference/http.md#get_batch-204)" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda spec: spec["components"]["schemas"]["TaskStatus"]["enum"].append("NO_SUCH"),
+            "TaskStatus has no NO_SUCH",
+        ),
+        (lambda spec: spec["components"]["schemas"].update(New={"type": "object"}), "schema New has no description"),
+        (lambda spec: spec["components"]["schemas"]["TaskType"].pop("x-provenance"), "TaskType has no x-provenance"),
+        (lambda spec: _parameter(spec, 1).pop("example"), "batch_id has no example"),
+        (lambda spec: spec["components"]["headers"]["Retry-After"].pop("example"), "Retry-After has no example"),
+    ],
+)
+def test_what_the_contract_does_not_say_is_told(
+    spec: dict[str, Any], change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    """What the reference cannot show fails with a sentence that names it."""
+    change(spec)
+    with pytest.raises(docs.DocsError, match=said) as caught:
+        docs.filled(PAGES["reference/http.md"])
+    assert str(caught.value).startswith("openapi.yaml: ")
+
+
+def _parameter(spec: dict[str, Any], number: int) -> dict[str, Any]:
+    found: dict[str, Any] = next(iter(spec["paths"].values()))["post"]["parameters"][number]
+    return found
 
 
 def test_evidence_is_recorded() -> None:
