@@ -92,6 +92,7 @@ def test_cancel_json_is_one_object(run: Run, mock: MockServer) -> None:
         "canceled": True,
         "task": mock.batch("bkt", "running").task(),
         "error": None,
+        "attempts": 1,
     }
 
 
@@ -171,8 +172,6 @@ def test_server_that_repeats_the_key_gives_nothing_away(run: Run, mock: MockServ
         (["bkt", "running", "--base-url", "http://example.com"], KEY, "unencrypted"),
         (["bkt", "running", "--base-url", "nonsense"], KEY, "--base-url must be like"),
         (["bkt", "running", "--namespace", "a\tb"], KEY, "control character"),
-        (["bkt", "running", "--timeout", "0"], KEY, "timeout must be"),
-        (["bkt", "running", "--max-retries=-1"], KEY, "max_retries must be"),
         (["bkt", "running", "--api-key-file", "/nonexistent/key"], None, "/nonexistent/key cannot be read"),
         (["bkt", "running", "--api-key-file", "/dev/null"], None, "/dev/null holds no API key"),
         (["", "running", "--dry-run"], KEY, "empty"),
@@ -189,7 +188,16 @@ def test_wrong_configuration_is_exit_2(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["cancel"], ["cancel", "bkt"], ["cancel", "a", "b", "--nope"], ["nope"], ["cancel", "a", "b", "c"]]
+    "arguments",
+    [
+        ["cancel"],
+        ["cancel", "bkt"],
+        ["cancel", "a", "b", "--nope"],
+        ["nope"],
+        ["cancel", "a", "b", "c"],
+        ["cancel", "a", "b", "--timeout", "0"],
+        ["cancel", "a", "b", "--max-retries=-1"],
+    ],
 )
 def test_wrong_usage_is_exit_2(run: Run, arguments: list[str]) -> None:
     """Arguments that make no sense are explained on stderr."""

@@ -337,17 +337,32 @@ class Client(_BaseClient):
             APIStatusError: The server refused, or failed in every attempt; a subclass by status.
             APIResponseValidationError: The server reported success, and its body is not a task.
         """
+        outcome, _ = self._cancel(bucket_identifier, batch_id, namespace, timeout, max_retries)
+        if isinstance(outcome, MixpeekError):
+            raise outcome  # out here, where no local variable holds anything of the response
+        return outcome
+
+    def _cancel(
+        self,
+        bucket_identifier: str,
+        batch_id: str,
+        namespace: str | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+    ) -> Outcome:
+        """Cancel a batch, and give the outcome and how many times the request was sent."""
         timeout, max_retries = self._per_call(timeout, max_retries)
         request = self._request(self._http, bucket_identifier, batch_id, namespace, timeout)
-        retry = 0
+        retries = attempts = 0
         while True:
-            outcome, _ = self._attempt(request, timeout, self._in_flight)
+            outcome, sent = self._attempt(request, timeout, self._in_flight)
+            attempts += sent
             if not isinstance(outcome, MixpeekError):
-                return outcome
-            wait = self._retry_in(outcome, retry, max_retries, bucket_identifier, batch_id)
+                return outcome, attempts
+            wait = self._retry_in(outcome, retries, max_retries, bucket_identifier, batch_id)
             if wait is None or self._closing.wait(wait):
-                raise outcome  # out here, where no local variable holds anything of the response
-            retry += 1
+                return outcome, attempts
+            retries += 1
 
     def cancel_batches(
         self,
@@ -655,7 +670,7 @@ class AsyncClient(_BaseClient):
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
         clock = _Clock()
-        error: Exception
+        error: Exception = TimeoutError()  # if the scope ends it
         with anyio.move_on_after(timeout) as scope:
             self._scopes.add(scope)
             try:
@@ -681,8 +696,6 @@ class AsyncClient(_BaseClient):
                 return self._interpret(request, response, body, clock.started)
             finally:
                 self._scopes.discard(scope)
-        if scope.cancelled_caught:
-            error = TimeoutError()
         return self._failure(request, clock.started, timeout, error, closed=self._pool.closed)
 
     async def _send_given(

@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     metavar="N",
     default=2,
     show_default=True,
-    help="How often an attempt that failed in passing is repeated.",
+    help="How often a transient failure is retried.",
 )
 @click.option(
     "--api-key-file",
@@ -124,16 +124,7 @@ def cancel(
         if bucket is not None and batch is not None:
             _settings.checked_identifier(bucket, "BUCKET")
             _settings.checked_identifier(batch, "BATCH")
-        attempts = 0
-
-        class Counting(Client):
-            def _attempt(self, *arguments: Any, **options: Any) -> Any:
-                nonlocal attempts
-                outcome = super()._attempt(*arguments, **options)
-                attempts += outcome[1]
-                return outcome
-
-        client = (Counting if source is None else Client)(
+        client = Client(
             api_key=None if api_key_file is None else _key(api_key_file),
             namespace=namespace,
             base_url=base_url,
@@ -154,30 +145,24 @@ def cancel(
                     _print_plan(client, bucket, batch, as_json=as_json)
                     code = 0
                 else:
-                    code = _cancel_one(client, bucket, batch, lambda: attempts, key, timeout, as_json=as_json)
+                    code = _cancel_one(client, bucket, batch, key, timeout, as_json=as_json)
     if code:
         raise click.exceptions.Exit(code)
 
 
-def _cancel_one(
-    client: Client, bucket: str, batch: str, attempts: Any, key: str, timeout: float, *, as_json: bool
-) -> int:
+def _cancel_one(client: Client, bucket: str, batch: str, key: str, timeout: float, *, as_json: bool) -> int:
     from mixpeek_batches.results import CancelResult  # noqa: PLC0415 - slow to load
 
-    task, error = None, None
-    try:
-        task = client.cancel_batch(bucket, batch)
-    except ConfigurationError:
-        raise
-    except MixpeekError as failure:
-        error = failure
+    outcome, attempts = client._cancel(bucket, batch)
+    error = outcome if isinstance(outcome, MixpeekError) else None
+    task = None if isinstance(outcome, MixpeekError) else outcome
     result = CancelResult(
         bucket_identifier=bucket,
         batch_id=batch,
         namespace=client.namespace,
         task=task,
         error=error,
-        attempts=attempts(),
+        attempts=attempts,
     )
     if as_json:
         print_json(result.to_dict())

@@ -310,6 +310,9 @@ def _records(lines: Iterator[tuple[int, bytes]], separator: str) -> Iterator[tup
             whole += following[1]
             # Only a quote can end it.
             content = _content(whole, separator) if b'"' in following[1] else None
+            if isinstance(content, str):  # what ends there is another field
+                content = None
+                break
         if content is None:
             waiting = [*more, *waiting]
             content = "a quote is opened in it, and never closed."
@@ -327,7 +330,7 @@ def _content(line: bytes, separator: str) -> _Content | None:
         row = [field.strip() for field in text.split(separator)]
         if not any(row):
             return []
-        return "it is not JSON." if text.lstrip().startswith("{") else row
+        return "it is not valid JSON." if text.lstrip().startswith("{") else row
     if text.lstrip().startswith("{"):
         return _object(text)
     if separator != "\t":
@@ -350,10 +353,10 @@ def _object(text: str) -> _Content:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return "it is not JSON."
+        return "it is not valid JSON."
     if isinstance(found, dict):
         return [] if "server" in found and "batch_id" not in found else found  # the first line of a record
-    return "it is no JSON object."
+    return "it is not a JSON object."
 
 
 def _in_utf8(file: IO[bytes]) -> IO[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -43,15 +44,19 @@ class Progress:
         if sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm  # noqa: PLC0415 - slow to load
 
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns  # 0 where nobody has told, as over serial lines
             tqdm.monitor_interval = 0  # its thread is not needed beside ours
             self._bar = tqdm(
                 total=summary.total,
                 file=sys.stderr,
                 leave=False,
-                dynamic_ncols=True,
+                dynamic_ncols=columns > 0,
+                ncols=None if columns else 80,
+                nrows=None if columns else 24,
+                desc=self._state(),
                 miniters=1,
                 mininterval=_REFRESH,
-                bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {desc}, {rate_fmt}, {remaining} left",
+                bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}: {desc}, {rate_fmt}, {remaining} left",
                 unit="",
             )
         self._thread = threading.Thread(target=self._tick, name="mixpeek-batches-progress", daemon=True)

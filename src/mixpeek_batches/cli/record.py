@@ -85,24 +85,21 @@ class Record:
     def _read(self, line: bytes, number: int) -> None:
         try:
             entry = json.loads(line)
-            if number == 1:
-                server = str(entry["server"])
-            else:
-                place = entry["bucket_identifier"], entry["batch_id"], entry["namespace"]
-                canceled = entry["canceled"]
+            if number > 1:
+                if entry["canceled"]:
+                    self._canceled.add(digest(entry["bucket_identifier"], entry["batch_id"], entry["namespace"]))
+                return
+            server = str(entry["server"])
         except (ValueError, LookupError, TypeError, RecursionError):
             raise ConfigurationError(
                 f"{self._path}, line {number}, is not from a run of this command: name another file by --resume."
             ) from None
-        if number == 1:
-            self._begun = True
-            if server != self._server:
-                raise ConfigurationError(
-                    f"{self._path} is the record of {server}, and this run is for {self._server}: "
-                    "name another file by --resume."
-                )
-        elif canceled:
-            self._canceled.add(digest(*place))
+        self._begun = True
+        if server != self._server:
+            raise ConfigurationError(
+                f"{self._path} is the record of {server}, and this run is for {self._server}: "
+                "name another file by --resume."
+            )
 
     def has(self, key: bytes) -> bool:
         """Tell whether a batch, by its digest, is on record as cancelled."""
