@@ -205,6 +205,16 @@ def test_targets(target: str, concurrency: int, seed: int) -> None:
     assert run.seconds <= 1.25 * ideal + 1
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("retry_after", [None, 0, 1])
+@pytest.mark.parametrize("probability", [0.02, 0.05, 0.1, 0.2, 0.35])
+def test_refusals_by_chance_slow_nothing_down(probability: float, retry_after: float | None, seed: int) -> None:
+    """One bad server of several behind a load balancer refuses at whatever rate; only its pauses take time."""
+    run = simulate(Chance(probability, error(429, retry_after), random.Random(seed)), pairs=500, seed=seed)
+    assert run.canceled == 500
+    assert run.seconds <= 15 + (retry_after or 0) * len(run.refusals)
+
+
 @pytest.mark.parametrize("retry_after", [None, 1, 7])
 def test_refusals_alone_end_the_run_after_a_minute(retry_after: float | None) -> None:
     run = simulate(Script([None, error(429, retry_after)]), pairs=1000)

@@ -6,7 +6,8 @@ does it, and reports what came of it; the time is an argument. So it is tested i
 Two limits are learned from the server's refusals (429, and 503 with Retry-After). How many requests may be in flight
 opens up as TCP's slow start does, until the first refusal. How many may be sent in a second is unlimited until then,
 and afterwards follows a token bucket like the one that refused. Both are probed upward again, slowly at first and then
-faster, as TCP CUBIC does. After a refusal nothing is sent before Retry-After is over.
+faster, as TCP CUBIC does. Refusals that come by chance, at whatever rate, slow nothing down. After a refusal nothing is
+sent before Retry-After is over.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ _TOO_SOON = 2.0  # seconds after which a refusal shows that the estimate was wro
 _MARGIN = 0.96  # of the estimate, which jitter may have raised
 _APPROACH = 4.0  # seconds
 _LOWEST_RATE = 1 / 8  # requests a second; there is progress however many are refused by chance
+_MUCH_LOWER = 0.5  # times a rate that was refused; if that is refused as well, it is not because of the rate
+_PRIOR = 10.0  # requests that the part which is refused by chance weighs as much as
 _PROBE_RATE = 30.0  # seconds in which the rate doubles while nothing is refused, most of it at the end
 
 
@@ -87,12 +90,14 @@ class _Episode:
         sent_at: When the request that was refused first had been sent.
         older: How many were sent before one that was refused, and still in flight then.
         others: How many were in flight when that one was sent.
+        refusals: How many were refused.
         got_through: How many were in flight at the first refusal, and got through.
     """
 
     sent_at: float
     older: int
     others: int
+    refusals: int = 1
     got_through: int = 0
 
 
@@ -164,7 +169,7 @@ class Scheduler:
         if start <= now:
             if self._episode is not None:  # the pause is over, and what was in flight is back
                 if not self._window.settle(self._episode, now):
-                    self._pace.settle(self._episode.sent_at, now)
+                    self._pace.settle(self._episode, now)
                 self._episode = None
             start = self._pace.ready_at(now)
         if start > now:
@@ -281,14 +286,17 @@ class Scheduler:
             self._refused_since = now
         asked = error.retry_after
         if job._sent_at > self._refused_at:
-            pause = _retries.backoff(self._refusals) / 2 if asked is None else asked
+            # A server that says 0 does not know; see `_retries.delay`.
+            pause = asked or (0.0 if self._pace.chance.part else _retries.backoff(self._refusals) / 2)
             self._refusals += 1
             self._refused_at = now
             self._episode = _Episode(job._sent_at, older, job._others)
         else:  # it was sent before the refusal was known
             pause = asked or 0.0
-            if self._episode is not None and job._others < self._episode.others:
-                self._episode.older, self._episode.others = older, job._others
+            if self._episode is not None:
+                self._episode.refusals += 1
+                if job._others < self._episode.others:
+                    self._episode.older, self._episode.others = older, job._others
         if now - self._refused_since >= _PATIENCE or pause > _retries.MAX_RETRY_AFTER:
             self._hopeless = self._hopeless or error
         else:
@@ -347,6 +355,48 @@ class _Window:
         return held
 
 
+class _Chance:
+    """Whether refusals come by chance, as from one bad server of several behind a load balancer.
+
+    They do if a rate much lower than one that was refused is refused as well: to slow down further would never end.
+    They do not if they become more frequent when the rate goes up again.
+
+    Attributes:
+        part: The part of requests that is refused by chance; None if none is known to be.
+    """
+
+    def __init__(self) -> None:
+        self.part: float | None = None
+        self._much_lower = _MUCH_LOWER
+        self._lowest = 0.0  # the rate at which it was taken for chance
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._highest = 0.0  # rate that was refused
+        self._refusals = self._requests = 0.0
+
+    def judge(self, rate: float, refusals: int, got_through: int) -> float | None:
+        """Take note of an episode of refusals; give the rate to go on with, or None if that is to be found."""
+        if self.part is None:
+            self._highest = max(self._highest, rate)
+            self._refusals += refusals
+            self._requests += refusals + got_through
+            if rate >= self._much_lower * self._highest or 2 * self._refusals > self._requests:
+                return None
+            self.part, self._lowest = self._refusals / self._requests, rate
+            self._refusals, self._requests = self.part * _PRIOR, _PRIOR
+            return rate
+        self._refusals = 0.9 * self._refusals + refusals
+        self._requests = 0.9 * self._requests + refusals + got_through
+        if self._refusals <= min(0.6, 2 * self.part + 0.1) * self._requests:
+            return rate
+        self.part = None
+        self._much_lower /= 2
+        self.forget()
+        return 0.7 * self._lowest
+
+
 class _Pace:
     """How many requests may be sent in a second: unlimited at first, and after refusals a token bucket.
 
@@ -370,6 +420,7 @@ class _Pace:
         self._full_bucket: tuple[int, float] | None = None  # what got through before the first refusal, in how long
         self._searching = True
         self._latency = 0.0  # seconds, smoothed
+        self.chance = _Chance()
 
     def ready_at(self, now: float) -> float:
         """Say when the next request may be sent."""
@@ -392,13 +443,9 @@ class _Pace:
         self._sent.append(sent_at)
         self._latency += (now - sent_at - self._latency) / 8
 
-    def settle(self, refused: float, now: float) -> None:
-        """Estimate the server's rate, once all that was in flight at a refusal is back.
-
-        Args:
-            refused: When the first request of the episode that was refused had been sent.
-            now: The time in seconds.
-        """
+    def settle(self, episode: _Episode, now: float) -> None:
+        """Estimate the server's rate, once all that was in flight at a refusal is back."""
+        refused = episode.sent_at
         times = sorted(self._sent)
         before = bisect.bisect_right(times, refused)
         began = refused if self._first_sent is None else self._first_sent
@@ -406,6 +453,8 @@ class _Pace:
             count = max(1, self._got_through)
             self._full_bucket = count, max([began, *times[-1:]]) - began
             self._base = max(_LOWEST_RATE, _SEARCH_FROM * count / (now - began))
+        elif not self._searching and (rate := self.chance.judge(self._rate, episode.refusals, self._got_through)):
+            self._base = self._target = max(_LOWEST_RATE, rate)
         elif not self._searching and 2 * self._burst > max(2, before):
             self._burst = max(1.0, self._burst / 2)  # it was the burst, and not the rate
         else:
@@ -434,7 +483,7 @@ class _Pace:
         self._got_through, self._first_sent = 0, None
 
     def _grow(self, seconds: float) -> None:
-        if self._searching:
+        if self._searching or self.chance.part:
             self._rate *= 2 ** (seconds / max(_DOUBLING, 2 * self._latency, 2 / self._rate))
             return
         # As TCP CUBIC: fast at first, slow near the target, then faster and faster beyond it.
