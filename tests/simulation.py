@@ -91,14 +91,14 @@ class FixedWindow(Server):
 
 
 @dataclass
-class Places(Server):
+class ConcurrencyLimit(Server):
     """Takes so many at a time."""
 
-    places: int
+    limit: int
     _held: int = 0
 
     def arrive(self, now: float) -> MixpeekError | None:
-        if self._held >= self.places:
+        if self._held >= self.limit:
             return error(429, 1)
         self._held += 1
         return None

@@ -15,7 +15,7 @@ from simulation import (
     Chance,
     FixedWindow,
     Outage,
-    Places,
+    ConcurrencyLimit,
     Run,
     Script,
     Server,
@@ -49,7 +49,7 @@ buckets = st.builds(
     TokenBucket, rate=st.floats(0.5, 500), status=st.just(503), retry_after=st.sampled_from([whole_seconds, exact])
 )
 windows = st.builds(FixedWindow, requests=st.integers(1, 60), seconds=st.floats(0.2, 8))
-places = st.builds(Places, st.integers(1, 20))
+concurrency_limits = st.builds(ConcurrencyLimit, st.integers(1, 20))
 refusing_outages = st.builds(
     lambda begin, seconds, error: Outage(begin, begin + seconds, error),
     st.floats(0, 10),
@@ -78,8 +78,8 @@ networks = st.fixed_dictionaries(
         "seed": st.integers(0, 99),
     }
 )
-limits = st.lists(buckets | windows | places | refusing_outages, max_size=3)
-anything = st.lists(buckets | windows | places | refusing_outages | failing_outages | chances, max_size=4)
+limits = st.lists(buckets | windows | concurrency_limits | refusing_outages, max_size=3)
+anything = st.lists(buckets | windows | concurrency_limits | refusing_outages | failing_outages | chances, max_size=4)
 bounds = st.fixed_dictionaries(
     {
         "max_retries": st.integers(0, 3),
@@ -189,7 +189,7 @@ TARGETS: dict[str, tuple[Callable[[], Server], int, float, float]] = {  # and pa
     "100 a second": (lambda: TokenBucket(100, 10), 1000, 10, 0),
     "20 a second, no Retry-After": (lambda: TokenBucket(20, 5, retry_after=no_retry_after), 200, 10, 0),
     "20 a second, 503": (lambda: TokenBucket(20, 5, status=503), 200, 10, 0),
-    "4 at a time": (lambda: Places(4), 200, 5, 0.1),
+    "4 at a time": (lambda: ConcurrencyLimit(4), 200, 5, 0.1),
     "50 in 5 seconds": (lambda: FixedWindow(50, 5), 200, 15, 0),
 }
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _PATIENCE = 60.0  # seconds without anything but refusals after which a run gives up
 _MIN_HOPELESS = 16  # batches in a row that could not be delivered, at the least, after which a run gives up
 _FIRST_WINDOW = 4  # requests in flight at the start
-_FEWEST_PLACES = 3  # fewer in flight at a refusal say nothing of places
-_PROBE_PLACES = 8.0  # seconds after which more places than the server took are tried
+_FEWEST_SLOTS = 3  # fewer in flight at a refusal say nothing of slots
+_PROBE_SLOTS = 8.0  # seconds after which more slots than the server took are tried
 _SEARCH_FROM = 4.0  # times what got through, pauses included, is where the search for the rate starts
 _DOUBLING = 0.15  # seconds in which the rate doubles while it is searched
 _SAMPLES = 512  # requests that got through, of which the times are kept
@@ -90,6 +90,7 @@ class _Episode:
         sent_at: When the request that was refused first had been sent.
         older: How many were sent before one that was refused, and still in flight then.
         others: How many were in flight when that one was sent.
+        in_flight: How many were in flight with it at the first refusal.
         refusals: How many were refused.
         got_through: How many were in flight at the first refusal, and got through.
     """
@@ -97,6 +98,7 @@ class _Episode:
     sent_at: float
     older: int
     others: int
+    in_flight: int
     refusals: int = 1
     got_through: int = 0
 
@@ -278,7 +280,7 @@ class Scheduler:
         self._pace.got_through(job._sent_at, now)
 
     def _refused(self, job: Job, error: APIStatusError, now: float) -> None:
-        # Where places are limited, those who hold them are still in flight when somebody is refused.
+        # Where concurrency is limited, those who hold them are still in flight when somebody is refused.
         older = next(index for index, other in enumerate(self._flying) if other is job)
         del self._flying[job]
         self._undelivered = 0
@@ -290,7 +292,7 @@ class Scheduler:
             pause = asked or (0.0 if self._pace.chance.part else _retries.backoff(self._refusals) / 2)
             self._refusals += 1
             self._refused_at = now
-            self._episode = _Episode(job._sent_at, older, job._others)
+            self._episode = _Episode(job._sent_at, older, job._others, self.in_flight)
         else:  # it was sent before the refusal was known
             pause = asked or 0.0
             if self._episode is not None:
@@ -313,17 +315,18 @@ class _Window:
     """How many requests may be in flight.
 
     Opens by one with every other answer until the first refusal. Where those who were sent before are still in flight
-    when somebody is refused, places are limited, and their number shows how many there are; now and then twice as many
+    when somebody is refused, concurrency is limited, and their number shows how many there are; now and then twice as many
     are tried. Otherwise the number in flight was not the reason, and is not limited any more.
     """
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
         self._limit: float = min(_FIRST_WINDOW, concurrency)
-        self._places = 0  # that the server has; 0: it is not known to count them
+        self._slots = 0  # that the server has; 0: it is not known to count them
+        self._first_slots = 0  # what they were taken for at first
         self._starting = True
         self._settled_at = 0.0
-        self._probe_after = _PROBE_PLACES
+        self._probe_after = _PROBE_SLOTS
 
     @property
     def limit(self) -> int:
@@ -336,21 +339,24 @@ class _Window:
             return
         if self._starting:
             self._limit = min(self._concurrency, self._limit + 0.5)
-        elif others > 1.25 * self._places + 1:  # more than answers on their way back explain
-            self._limit, self._places = self._concurrency, 0
+        elif others > 1.25 * self._slots + 1:  # more than answers on their way back explain
+            self._limit, self._slots = self._concurrency, 0
         elif others + 1 >= self._limit and now - self._settled_at >= self._probe_after:
-            self._limit = min(self._concurrency, 2 * self._places)
+            self._limit = min(self._concurrency, 2 * self._slots)
 
     def settle(self, episode: _Episode, now: float) -> bool:
-        """Draw the conclusion from an episode of refusals, and tell whether places are limited."""
-        held = episode.others >= max(self._places, _FEWEST_PLACES) and 2 * episode.older > episode.others
-        if held and self._places:
+        """Draw the conclusion from an episode of refusals, and tell whether concurrency is limited."""
+        if self._slots and self._limit > self._slots and episode.others >= self._slots:
+            held = True
             self._probe_after *= 4
-        elif held:
-            self._places = max(episode.others, episode.got_through)  # some overtake others on their way
+        elif self._slots:  # the first number may have been too high, as answers on their way back held none
+            held = episode.in_flight >= 0.75 * self._slots and self._slots - 1 >= 0.6 * self._first_slots
+            self._slots = self._slots - 1 if held else 0
         else:
-            self._places = 0
-        self._limit = self._places or self._concurrency
+            held = episode.others >= _FEWEST_SLOTS and 2 * episode.older > episode.others
+            self._slots = max(episode.others, episode.got_through) if held else 0  # some overtake others on their way
+            self._first_slots = self._slots
+        self._limit = self._slots or self._concurrency
         self._starting, self._settled_at = False, now
         return held
 
