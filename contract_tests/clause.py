@@ -40,13 +40,13 @@ OTHER_NAMESPACE = Need("other_namespace", lambda target: target.other_namespace)
 FORBIDDEN_NAMESPACE = Need("forbidden_namespace", lambda target: target.forbidden_namespace)
 NAMESPACE_ID = Need("namespace_id", lambda target: target.namespace_id)
 DEFAULT_NAMESPACE = Need(
-    "batches in the key's default namespace (leave namespace out)", lambda t: t.namespace is None or t.door
+    "batches in the key's default namespace (leave namespace out)", lambda t: t.namespace is None or t.mock
 )
 OWN_ACCOUNT = Need("own_account = true", lambda target: target.own_account)
 A_LIMIT = Need("a server that can be made to answer so", lambda target: True)
 AN_ERROR = Need("a cancelable batch whose task carries an error", lambda target: target.cancelable)
 NO_ERROR = Need("a cancelable batch whose task carries no error", lambda target: target.cancelable)
-DOOR = Need("a mock that the tests started, whose batches they can read", lambda target: target.door is not None)
+A_MOCK = Need("a mock that the tests started, whose batches they can read", lambda target: target.mock is not None)
 
 
 @attrs.frozen(eq=False)

@@ -129,7 +129,7 @@ class Mutant:
         ask: Changes the request before the mock sees it.
         answer: Changes the answer.
         status: Of which answers; None for all.
-        door: Whether only a look behind the server shows it.
+        look_behind: Whether only a look behind the server shows it.
         tail: Bytes that follow each answer, behind its announced length.
     """
 
@@ -137,7 +137,7 @@ class Mutant:
     ask: Ask | None = None
     answer: Change | None = None
     status: int | None = None
-    door: bool = False
+    look_behind: bool = False
     tail: bytes = b""
 
     def wrap(self, app: ASGIApp, state: MockState) -> ASGIApp:
@@ -200,23 +200,25 @@ class Mutant:
 MUTANTS: dict[str, Mutant] = {"bytes behind the body": Mutant((c.framing,), tail=b"\n")}
 
 
-def answering(name: str, *clauses: Clause, status: int | None = 200, door: bool = False) -> Callable[[Change], Change]:
+def answering(
+    name: str, *clauses: Clause, status: int | None = 200, look_behind: bool = False
+) -> Callable[[Change], Change]:
     """Register a mutant that changes answers of a status; None for all."""
 
     def register(change: Change) -> Change:
         assert name not in MUTANTS
-        MUTANTS[name] = Mutant(clauses, answer=change, status=status, door=door)
+        MUTANTS[name] = Mutant(clauses, answer=change, status=status, look_behind=look_behind)
         return change
 
     return register
 
 
-def asking(name: str, *clauses: Clause, door: bool = False) -> Callable[[Ask], Ask]:
+def asking(name: str, *clauses: Clause, look_behind: bool = False) -> Callable[[Ask], Ask]:
     """Register a mutant that changes requests."""
 
     def register(change: Ask) -> Ask:
         assert name not in MUTANTS
-        MUTANTS[name] = Mutant(clauses, ask=change, door=door)
+        MUTANTS[name] = Mutant(clauses, ask=change, look_behind=look_behind)
         return change
 
     return register
@@ -489,7 +491,7 @@ BEHIND: tuple[tuple[str, Clause, int, Change], ...] = (
      if r.asked.place == ("bkt_a", "btch_1") and r.asked["x-namespace"] == "empty_one" else None),
 )  # fmt: skip
 for _name, _clause, _of, _change in BEHIND:
-    answering(_name, _clause, status=_of, door=True)(_change)
+    answering(_name, _clause, status=_of, look_behind=True)(_change)
 
 ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
     # The key.
@@ -621,18 +623,18 @@ def _(asked: Asked) -> None:
         asked.state.fail_next("reset")
 
 
-@asking("no default namespace", c.default_namespace, door=True)
+@asking("no default namespace", c.default_namespace, look_behind=True)
 def _(asked: Asked) -> None:
     if not asked["x-namespace"]:
         asked.set("x-namespace", "nowhere")
 
 
-@asking("an encoded slash ends the segment", c.opaque_identifiers, door=True)
+@asking("an encoded slash ends the segment", c.opaque_identifiers, look_behind=True)
 def _(asked: Asked) -> None:
     asked.path = asked.path.replace("%2F", "/")
 
 
-@asking("UNKNOWN cannot be cancelled", c.cancel_every_status, door=True)
+@asking("UNKNOWN cannot be cancelled", c.cancel_every_status, look_behind=True)
 def _(asked: Asked) -> None:
     at = [batch for batch in asked.state.batches if (batch.bucket_identifier, batch.batch_id) == asked.place]
     if at and at[0].status == "UNKNOWN":

@@ -115,7 +115,7 @@ class Session:
             with self._lock:
                 self.last = [*self.last, request][-_SHOWN:]
             exchange = Exchange(request, (wire or self.wire).send(request))
-            if exchange.answer.status not in LIMITED or request.induced or self.target.door is not None:
+            if exchange.answer.status not in LIMITED or request.induced or self.target.mock is not None:
                 break
             refusals += 1
             if refusals == 4 and self._hello().status not in LIMITED:
@@ -128,7 +128,7 @@ class Session:
             time.sleep(_wait(exchange.answer, refusals))
         self.note(exchange)
         self._interval = max(self._interval * 0.98, self._least) if self._interval > 0.001 else self._least
-        if exchange.answer.status in _NO_API and not request.induced and self.target.door is None:
+        if exchange.answer.status in _NO_API and not request.induced and self.target.mock is None:
             self._look_whether_it_is_there(exchange.answer)
         return exchange
 

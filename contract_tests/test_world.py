@@ -65,7 +65,7 @@ def _send(send: Send, status: int, headers: dict[str, str], body: bytes) -> Awai
 
 def target(server: MockServer, **changes: object) -> Target:
     """Put batches into a server, and take it for one that the tests did not start."""
-    return attrs.evolve(furnish(server), door=None, **changes)  # type: ignore[arg-type]
+    return attrs.evolve(furnish(server), mock=None, **changes)  # type: ignore[arg-type]
 
 
 def broken(report: Report) -> set[Clause]:

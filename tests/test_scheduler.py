@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulation import (
     Chance,
+    ConcurrencyLimit,
     FixedWindow,
     Outage,
-    ConcurrencyLimit,
     Run,
     Script,
     Server,

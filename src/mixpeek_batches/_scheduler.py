@@ -314,9 +314,9 @@ class Scheduler:
 class _Window:
     """How many requests may be in flight.
 
-    Opens by one with every other answer until the first refusal. Where those who were sent before are still in flight
-    when somebody is refused, concurrency is limited, and their number shows how many there are; now and then twice as many
-    are tried. Otherwise the number in flight was not the reason, and is not limited any more.
+    Opens by one with every other answer until the first refusal. Where those that were sent before are still in flight
+    when one is refused, concurrency is limited, and their number shows how many slots there are; now and then twice as
+    many are tried. Otherwise the number in flight was not the reason, and is not limited any more.
     """
 
     def __init__(self, concurrency: int) -> None:
