@@ -159,15 +159,20 @@ class Mutant:
                 self.ask(asked)
             encoded = [(name.encode(), value.encode("latin-1")) for name, value in asked.sent]
             changed = {**scope, "method": asked.method, "raw_path": asked.path.encode(), "headers": encoded}
+            unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+            async def receive_again() -> Message:
+                return unread.pop() if unread else await receive()
+
             if self.answer is None and not self.tail:
-                await app(changed, receive, send)
+                await app(changed, receive_again, send)
                 return
             messages: list[Message] = []
 
             async def keep(message: Message) -> None:
                 messages.append(message)
 
-            await app(changed, receive, keep)
+            await app(changed, receive_again, keep)
             await self._answered(before, messages, send)
 
         return mutated
