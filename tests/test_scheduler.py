@@ -189,6 +189,8 @@ TARGETS: dict[str, tuple[Callable[[], Server], int, float, float]] = {  # and pa
     "100 a second": (lambda: TokenBucket(100, 10), 1000, 10, 0),
     "20 a second, no Retry-After": (lambda: TokenBucket(20, 5, retry_after=no_retry_after), 200, 10, 0),
     "20 a second, 503": (lambda: TokenBucket(20, 5, status=503), 200, 10, 0),
+    "20 a second, 503, no Retry-After": (lambda: TokenBucket(20, 5, 503, no_retry_after), 200, 10, 0),  # as of nginx
+    "5 a second, 503, no Retry-After": (lambda: TokenBucket(5, 1, 503, no_retry_after), 50, 10, 0),
     "4 at a time": (lambda: ConcurrencyLimit(4), 200, 5, 0.1),
     "50 in 5 seconds": (lambda: FixedWindow(50, 5), 200, 15, 0),
 }

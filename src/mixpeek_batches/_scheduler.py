@@ -3,7 +3,7 @@
 A state machine without I/O, threads or a clock of its own, as h11 is for HTTP: a driver asks `next_step` what to do,
 does it, and reports what came of it; the time is an argument. So it is tested in virtual time.
 
-Two limits are learned from the server's refusals (429, and 503 with Retry-After). How many requests may be in flight
+Two limits are learned from the server's refusals: 429 and 503. How many requests may be in flight
 opens up as TCP's slow start does, until the first refusal. How many may be sent in a second is unlimited until then,
 and afterwards follows a token bucket like the one that refused. Both are probed upward again, slowly at first and then
 faster, as TCP CUBIC does. Refusals that come by chance, at whatever rate, slow nothing down. After a refusal nothing is
@@ -226,14 +226,19 @@ class Scheduler:
         """
         if job not in self._flying:
             return  # it was abandoned
-        if isinstance(outcome, APIStatusError) and _retries.is_refused_for_rate(outcome):
+        if isinstance(outcome, APIStatusError) and outcome.status_code in {429, 503}:
             self._refused(job, outcome, now)
-            return
-        del self._flying[job]
-        if not isinstance(outcome, APIConnectionError):
-            self._got_through(job, now)
+        else:
+            del self._flying[job]
+            if not isinstance(outcome, APIConnectionError):
+                self._got_through(job, now)
         if not isinstance(outcome, MixpeekError):
             self._any_canceled = True
+        elif _retries.is_refused_for_rate(outcome):  # not because of this batch, which spends no retry
+            if self._max_retries and not (self._hopeless or self._stopped):
+                job.error = outcome
+                self._ready.append(job)
+                return
         elif job._retries < self._max_retries and _retries.is_transient(outcome) and not self._stopped:
             job.error = outcome
             due = now + _retries.delay(outcome, job._retries)
@@ -304,11 +309,6 @@ class Scheduler:
         else:
             self._paused_until = max(self._paused_until, now + pause)
             self.held_back = self._paused_until, error
-        if self._max_retries and self._hopeless is None and not self._stopped:
-            job.error = error
-            self._ready.append(job)
-        else:
-            self._results.append(job.result(error))
 
 
 class _Window:
