@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .wire import Exchange
 
 Provenance = Literal["documented", "published", "assumed", "suite"]
-"""Whose word a clause is; suite: what makes a run mean something."""
+"""The source of a clause; suite: what makes a run mean something."""
 
 Check = Callable[[bool, object, object], bool]
 """Takes whether a clause held, what it demands and what was there instead; gives back the first."""
@@ -55,7 +55,7 @@ class Clause:
 
     Attributes:
         function: Checks it; its name and docstring are the clause's.
-        provenance: Whose word it is.
+        provenance: Its source.
         demands: What a target must offer for it to be checked.
         when: What calls it: a step of the scenario, every answer, the end of a run, or schemathesis.
         scope: Whose answers it holds of, besides the API's own: a rate limiter's, or anybody's, a gateway's included.

@@ -404,7 +404,7 @@ def connection_remembers_nothing(talk: Conversation) -> None:
 
 @clause("published")
 def scheme_any_case(talk: Conversation) -> None:
-    """The scheme's name is good in any case."""
+    """The scheme's name is case-insensitive."""
     place, status = talk.usual
     for scheme in ("bearer", "BEARER", "bEaReR"):
         talk.expect(status, place, key=f"{scheme} {talk.target.key}")

@@ -462,7 +462,7 @@ ANSWERS: tuple[tuple[str, tuple[Clause, ...], int | None, Change], ...] = (
      lambda r: header("content-type", "application/problem+json")(r) if "problem" in r.asked["accept"] else None),
     ("406 for XML", (c.accept,), None, refuse(406, lambda a: "xml" in a["accept"])),
     ("406 without Accept", (c.accept,), None, refuse(406, lambda a: not a["accept"])),
-    ("400 for a body that is no JSON", (c.body_means_nothing,), None, refuse(400, lambda a: b"{not" in a.body)),
+    ("400 for a body that is not valid JSON", (c.body_means_nothing,), None, refuse(400, lambda a: b"{not" in a.body)),
     ("422 for any body", (c.body_means_nothing,), 404, refuse(422, lambda a: a.body)),
     ("415 for plain text", (c.body_means_nothing,), None, refuse(415, lambda a: "text/plain" in a["content-type"])),
     ("411 without a length", (c.length_unannounced, c.framing), None,

@@ -305,7 +305,7 @@ def test_a_wrong_method(mixpeek_mock: MockServer, admin: Admin, path: str, allow
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"a: 1", b"[" * 100_000, b"1" * 5_000, b'{"a": 1}}'])
 @pytest.mark.parametrize("path", READING)
 def test_a_body_that_is_no_json(admin: Admin, path: str, content: bytes) -> None:
-    """A body that is no JSON is 400 and says what is wrong with it."""
+    """A body that is not valid JSON is 400 and says what is wrong with it."""
     assert _message(admin("POST", path, content=content), 400).startswith("The body is not JSON: ")
 
 

@@ -82,7 +82,7 @@ def test_cancelled_call_leaks_no_connection(script: Script) -> None:
 
 
 def test_close_while_a_call_is_under_way() -> None:
-    """A client that is closed ends the call that another thread has under way with an error of ours, or lets it end."""
+    """A client that is closed ends the call that another thread has in flight with an error of ours, or lets it end."""
     errors: list[BaseException] = []
 
     def run(client: Client) -> None:

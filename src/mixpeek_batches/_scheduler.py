@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import httpx
     from mixpeek_batches_api.models import TaskResponse
 
-_PATIENCE = 60.0  # seconds without anything but refusals after which a run gives up
+_NO_PROGRESS_TIMEOUT = 60.0  # seconds without anything but refusals after which a run gives up
 _MIN_HOPELESS = 16  # batches in a row that could not be delivered, at the least, after which a run gives up
 _FIRST_WINDOW = 4  # requests in flight at the start
 _FEWEST_SLOTS = 3  # fewer in flight at a refusal say nothing of slots
@@ -304,7 +304,7 @@ class Scheduler:
                 self._episode.refusals += 1
                 if job._others < self._episode.others:
                     self._episode.older, self._episode.others = older, job._others
-        if now - self._refused_since >= _PATIENCE or pause > _retries.MAX_RETRY_AFTER:
+        if now - self._refused_since >= _NO_PROGRESS_TIMEOUT or pause > _retries.MAX_RETRY_AFTER:
             self._hopeless = self._hopeless or error
         else:
             self._paused_until = max(self._paused_until, now + pause)
