@@ -36,7 +36,7 @@ class CompareError(Exception):
 
 
 @dataclass(frozen=True)
-class Difference:
+class SpecDifference:
     """One thing that differs.
 
     Attributes:
@@ -266,11 +266,11 @@ class _Comparison:
     operation: str
     side: Literal["request", "response"] = "request"
     code: str = ""
-    found: list[Difference] = field(default_factory=list)
+    found: list[SpecDifference] = field(default_factory=list)
     path: list[tuple[str, str]] = field(default_factory=list)
 
     def note(self, place: str, aspect: str, kind: Any, ours: Json, theirs: Json) -> None:
-        self.found.append(Difference(self.operation, self.side, self.code, place, aspect, kind, ours, theirs))
+        self.found.append(SpecDifference(self.operation, self.side, self.code, place, aspect, kind, ours, theirs))
 
     def trial(self) -> _Comparison:
         return _Comparison(self.ours, self.theirs, self.operation, self.side, self.code, [], self.path)
@@ -480,7 +480,7 @@ def _responses(document: Document, own: dict[str, Json]) -> dict[str, dict[str, 
     return {str(code).upper(): document.resolved(answer) for code, answer in own.get("responses", {}).items()}
 
 
-def compare(ours: dict[str, Json], theirs: dict[str, Json]) -> list[Difference]:
+def compare(ours: dict[str, Json], theirs: dict[str, Json]) -> list[SpecDifference]:
     """List what differs in the operations that the first document has.
 
     Args:
@@ -496,8 +496,8 @@ def compare(ours: dict[str, Json], theirs: dict[str, Json]) -> list[Difference]:
         raise CompareError(f"What one document says of an operation is no OpenAPI ({error!r}).") from error
 
 
-def _compare(ours: Document, theirs: Document) -> list[Difference]:
-    found: list[Difference] = []
+def _compare(ours: Document, theirs: Document) -> list[SpecDifference]:
+    found: list[SpecDifference] = []
     others = theirs.operations()
     for key, (path, shared, own) in ours.operations().items():
         comparison = _Comparison(ours, theirs, f"{key[0].upper()} {path}")

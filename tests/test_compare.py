@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.compare import CompareError, Difference, compare, parse
+from scripts.compare import CompareError, SpecDifference, compare, parse
 
 STRING: dict[str, Any] = {"type": "string"}
 NULL: dict[str, Any] = {"type": "null"}
@@ -26,7 +26,7 @@ def with_parameters(*parameters: dict[str, Any]) -> dict[str, Any]:
     return document(STRING, parameters=list(parameters))
 
 
-def brief(differences: list[Difference]) -> list[tuple[str, str, str]]:
+def brief(differences: list[SpecDifference]) -> list[tuple[str, str, str]]:
     return [(difference.place, difference.aspect, difference.kind) for difference in differences]
 
 

@@ -22,7 +22,7 @@ from mixpeek_batches import APIStatusError, Client, MixpeekError, UnprocessableE
 from mixpeek_batches.mock import MockServer
 from scripts import drift
 from scripts.compare import CompareError
-from scripts.drift import Finding, findings
+from scripts.drift import Drift, findings
 
 ROOT = Path(__file__).parent.parent
 OURS: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text())
@@ -39,7 +39,7 @@ def changed(change: Change) -> dict[str, Any]:
     return document
 
 
-def rows(found: list[Finding]) -> list[tuple[str, str, str | None]]:
+def rows(found: list[Drift]) -> list[tuple[str, str, str | None]]:
     return [(finding.place, finding.meaning, finding.clause) for finding in found]
 
 
