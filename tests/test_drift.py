@@ -298,28 +298,42 @@ def test_every_clause_that_is_named_exists() -> None:
 # The command.
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scripts.drift", *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=60)
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Give a function that runs the command here, and returns its exit code, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["drift", *arguments])
+        code = drift.main()
+        return code, *capsys.readouterr()
+
+    return run
 
 
-def test_exit_codes_and_outputs(tmp_path: Path) -> None:
+def test_exit_codes_and_outputs(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
     """A table, JSON and Markdown of the same differences; 1 for differences and 0 for none."""
     theirs = tmp_path / "theirs.json"
     theirs.write_text(json.dumps(changed(_values("TaskStatus", "A|B", "[red]C", "@all \x1b[31m"))))
-    table = run(str(theirs))
-    assert (table.returncode, table.stderr) == (1, "")
-    assert "3 added: A|B, [red]C, @all ?[31m" in " ".join(table.stdout.replace("│", " ").split())
-    assert "1 differences: 1 breaks the contract" in table.stdout
+    code, table, errors = run(str(theirs))
+    assert (code, errors) == (1, "")
+    assert "3 added: A|B, [red]C, @all ?[31m" in " ".join(table.replace("│", " ").split())
+    assert "1 differences: 1 breaks the contract" in table
 
-    machine = json.loads(run(str(theirs), "--json").stdout)
+    machine = json.loads(run(str(theirs), "--json")[1])
     assert [(row["place"], row["clause"]) for row in machine["differences"]] == [("200 status", "task-schema")]
 
-    markdown = run(str(theirs), "--markdown").stdout
+    markdown = run(str(theirs), "--markdown")[1]
     (row,) = [line for line in markdown.splitlines() if line.startswith("| 200")]
     assert r"A\|B, \[red\]C, \@all" in row
 
-    same = run("openapi.yaml")
+    same = subprocess.run(
+        [sys.executable, "-m", "scripts.drift", "openapi.yaml"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
     assert (same.returncode, same.stderr) == (0, "")
     assert "no difference" in same.stdout
 
@@ -328,17 +342,17 @@ def test_exit_codes_and_outputs(tmp_path: Path) -> None:
     ("source", "reason"),
     [
         ("nowhere.json", "nowhere.json cannot be read: No such file or directory."),
-        ("README.md", "README.md is neither JSON nor YAML."),
+        (str(ROOT / "README.md"), "README.md is neither JSON nor YAML."),
         ("http://127.0.0.1:1/openapi.json", "cannot be reached"),
         ("http://[", "cannot be reached"),
     ],
 )
-def test_what_cannot_be_compared(source: str, reason: str) -> None:
+def test_what_cannot_be_compared(source: str, reason: str, run: Callable[..., tuple[int, str, str]]) -> None:
     """Exit code 2, and one sentence."""
-    done = run(source, "--json")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert reason in done.stderr
-    assert done.stderr.count("\n") == 1
+    code, output, errors = run(source, "--json")
+    assert (code, output) == (2, "")
+    assert reason in errors
+    assert errors.count("\n") == 1
 
 
 class _Vendor(BaseHTTPRequestHandler):
