@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import httpx
 from rich.console import Console
-from rich.table import Table
+from rich.markdown import Markdown
 
 from scripts.compare import CompareError, SpecDifference, compare, parse, shown, version
 
@@ -193,7 +193,7 @@ def as_json(found: list[Drift], upstream: str, theirs: str, ours: str) -> str:
 
 
 def as_markdown(found: list[Drift], theirs: str, ours: str) -> str:
-    """Write what was found for an issue."""
+    """Write what was found for an issue, or for a terminal."""
     lines = [summary(found, _cell(theirs), ours), ""]
     for operation in dict.fromkeys(finding.difference.operation for finding in found):
         lines += [f"`{operation}`", "", "| place | theirs | ours | meaning | clause |", "|---|---|---|---|---|"]
@@ -208,29 +208,9 @@ def as_markdown(found: list[Drift], theirs: str, ours: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Write what a stranger's document says so that Markdown takes it as text."""
-    text = " ".join(text.split())
+    """Write what a stranger's document says so that Markdown, and a terminal, take it as text."""
+    text = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
     return "".join(f"\\{character}" if character in "\\`*_[]<>|#@~&" else character for character in text)
-
-
-def print_table(found: list[Drift], theirs: str, ours: str) -> None:
-    """Write what was found for a terminal."""
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
-    for operation in dict.fromkeys(finding.difference.operation for finding in found):
-        console.print(operation)
-        table = Table(show_lines=True)
-        for name in ("place", "theirs", "ours", "meaning", "clause"):
-            table.add_column(name, overflow="fold")
-        for finding in found:
-            if finding.difference.operation == operation:
-                cells = (finding.place, *finding.sides, finding.meaning, finding.clause or "-")
-                table.add_row(*(_printable(cell) for cell in cells))
-        console.print(table)
-    console.print(summary(found, theirs, ours))
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def main() -> int:
@@ -256,7 +236,8 @@ def main() -> int:
     elif options.markdown:
         print(as_markdown(found, *names))
     else:
-        print_table(found, *names)
+        width = None if sys.stdout.isatty() else 140
+        Console(width=width, highlight=False).print(Markdown(as_markdown(found, *names)))
     return 1 if found else 0
 
 
