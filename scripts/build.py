@@ -13,14 +13,10 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 
-from scripts.process import CommandError, git, run
+from scripts.process import ScriptError, git, run
 
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
-
-
-class BuildError(Exception):
-    """What is wrong with what was built."""
 
 
 def build(source: Path, output: Path, kind: str) -> Path:
@@ -34,16 +30,16 @@ def build(source: Path, output: Path, kind: str) -> Path:
 
 
 def require_same(first: Path, second: Path, what: str) -> None:
-    """Raise a BuildError for two files that differ."""
+    """Raise a ScriptError for two files that differ."""
     if first.read_bytes() != second.read_bytes():
-        raise BuildError(f"{what} produces a different {first.name}.")
+        raise ScriptError(f"{what} produces a different {first.name}.")
 
 
 def build_twice(folder: Path) -> list[Path]:
     """Build sdist and wheel twice, and the wheel once more from the sdist, in a new folder; return one of each.
 
     Raises:
-        BuildError: Two of them differ.
+        ScriptError: Two of them differ.
     """
     sdist, wheel = (build(ROOT, folder / kind, kind) for kind in ("sdist", "wheel"))
     for first in (sdist, wheel):
@@ -68,7 +64,7 @@ def main() -> None:
                 shutil.copy(path, DIST)
                 digest = sha256(path.read_bytes()).hexdigest()
                 print(f"dist/{path.name}  {path.stat().st_size:,} bytes  sha256 {digest}")
-    except (BuildError, CommandError) as error:
+    except ScriptError as error:
         sys.exit(str(error))
 
 

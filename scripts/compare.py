@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from scripts.process import ScriptError
+
 Json = Any
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
@@ -31,7 +33,7 @@ _TYPES |= {"object": dict, "array": list}
 _NO_PARAMETERS = {"accept", "authorization", "content-type"}
 
 
-class CompareError(Exception):
+class CompareError(ScriptError):
     """A document that cannot be compared, in one sentence."""
 
 

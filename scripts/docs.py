@@ -26,6 +26,7 @@ import mixpeek_batches
 from benchmarks.chart import chart
 from contract_tests.clauses import CLAUSES
 from mixpeek_batches import cli, errors, mock
+from scripts.process import ScriptError
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, PAGES = ROOT / "docs", ROOT / "build" / "docs"
@@ -57,18 +58,14 @@ def _resolved(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-class DocsError(Exception):
-    """openapi.yaml lacks something that a page shows, in one sentence."""
-
-
 def _said(item: dict[str, Any], name: str, where: str) -> Any:
     """Give what openapi.yaml says somewhere.
 
     Raises:
-        DocsError: It does not.
+        ScriptError: It does not.
     """
     if name not in item:
-        raise DocsError(f"openapi.yaml: {where} has no {name}, which the reference shows.")
+        raise ScriptError(f"openapi.yaml: {where} has no {name}, which the reference shows.")
     return item[name]
 
 
@@ -176,7 +173,9 @@ def _responses(operation: dict[str, Any]) -> str:
     for code, response in found.items():
         _said(response, "x-provenance", f"the response {code}")
         if not code.isdecimal():
-            raise DocsError(f"openapi.yaml: the response {code} is no status code, by which the reference is arranged.")
+            raise ScriptError(
+                f"openapi.yaml: the response {code} is no status code, by which the reference is arranged."
+            )
         raised = "" if code.startswith("2") else _class(errors.status_error_class(int(code)).__name__)
         made = raised or _class("TaskResponse")
         link = f"[{code}](#{_anchor(_label(operation, code))})"
@@ -477,7 +476,7 @@ def main() -> int:
     """Run the command."""
     try:
         write()
-    except DocsError as error:
+    except ScriptError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

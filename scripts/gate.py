@@ -21,8 +21,8 @@ from typing import Any
 import griffe
 from packaging.version import Version
 
-from scripts.compare import CompareError, Document, SpecDifference, compare, parse, version
-from scripts.process import CommandError, git
+from scripts.compare import Document, SpecDifference, compare, parse, version
+from scripts.process import ScriptError, git
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC, CHANGELOG = "openapi.yaml", "CHANGELOG.md"
@@ -30,10 +30,6 @@ COMPARED = (SPEC, "src", "generated")
 
 # Where users find names; every other module may change at any time.
 PUBLIC = ("mixpeek_batches", "mixpeek_batches.mock", "mixpeek_batches.pytest_plugin")
-
-
-class RefusedError(Exception):
-    """Why this version may not be released, in words for the maintainer."""
 
 
 class Step(IntEnum):
@@ -189,7 +185,7 @@ def last_release(root: Path, current: Version) -> Version | None:
     """Return the release to compare the working tree with; None before the first.
 
     Raises:
-        RefusedError: The changelog has a release that has no tag here.
+        ScriptError: The changelog has a release that has no tag here.
     """
     tagged = releases(root, "--merged", "HEAD")
     if not git(root, "status", "--porcelain"):  # the commit of a release is compared with the release before
@@ -199,9 +195,7 @@ def last_release(root: Path, current: Version) -> Version | None:
     told = [Version(one) for one in re.findall(r"(?m)^## (\d+\.\d+\.\d+) \(\d{4}-", text)]
     missing = [one for one in told if one != current and one not in tagged]
     if missing:
-        raise RefusedError(
-            f"{CHANGELOG} has a release {missing[0]}, and there is no tag v{missing[0]}: fetch the tags."
-        )
+        raise ScriptError(f"{CHANGELOG} has a release {missing[0]}, and there is no tag v{missing[0]}: fetch the tags.")
     return tagged[0] if tagged else None
 
 
@@ -213,8 +207,7 @@ def gate(root: Path) -> str:
     """Compare a checkout with the last release, and say what was found.
 
     Raises:
-        RefusedError: Its version takes a smaller step than is needed.
-        CompareError: A contract cannot be read.
+        ScriptError: Its version takes a smaller step than is needed, or a contract cannot be read.
     """
     if not (root / ".git").exists():
         return "There is no git history here, so the version's step is not checked."
@@ -224,7 +217,7 @@ def gate(root: Path) -> str:
     if last is None:
         return "Nothing is released yet, so any version will do."
     if current < last:
-        raise RefusedError(f"info.version is {current}, which is before the last release, {last}.")
+        raise ScriptError(f"info.version is {current}, which is before the last release, {last}.")
     with tempfile.TemporaryDirectory() as folder:
         released = Path(folder) / "released"
         git(root, "archive", f"--output={released}.tar", f"v{last}", "--", *COMPARED)
@@ -237,7 +230,7 @@ def gate(root: Path) -> str:
     if needed > taken:
         lines = [f"  {change.what} ({_REASONS[change.weight]})" for change in changes if change.step(last) > taken]
         text = f"info.version is {current}, {taken} after {last}, but {needed} is needed:"
-        raise RefusedError("\n".join([text, *lines]))
+        raise ScriptError("\n".join([text, *lines]))
     return f"{len(changes)} changes since {last} need {needed}; {current} takes {taken}."
 
 
@@ -245,7 +238,7 @@ def main() -> None:
     """Run the command."""
     try:
         print(gate(ROOT))
-    except (RefusedError, CompareError, CommandError, ValueError) as error:
+    except (ScriptError, ValueError) as error:
         sys.exit(str(error))
 
 

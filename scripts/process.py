@@ -1,4 +1,4 @@
-"""Run other programs."""
+"""Run other programs, and say what stops a script."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-class CommandError(Exception):
-    """A program that failed, with what it wrote."""
+class ScriptError(Exception):
+    """Why a script stops, in words for whoever runs it."""
 
 
 def run(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     """Run a program and return what it wrote to stdout.
 
     Raises:
-        CommandError: It failed.
+        ScriptError: It failed.
     """
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd, env=env)
     if done.returncode != 0:
-        raise CommandError(f"`{' '.join(command)}` failed:\n{done.stdout}{done.stderr}".rstrip())
+        raise ScriptError(f"`{' '.join(command)}` failed:\n{done.stdout}{done.stderr}".rstrip())
     return done.stdout.strip()
 
 

@@ -17,9 +17,8 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from scripts.compare import CompareError
-from scripts.gate import CHANGELOG, ROOT, SPEC, RefusedError, gate, releases
-from scripts.process import CommandError, git, run
+from scripts.gate import CHANGELOG, ROOT, SPEC, gate, releases
+from scripts.process import ScriptError, git, run
 
 BRANCH = "main"
 WRITTEN = (SPEC, CHANGELOG, "generated")
@@ -42,7 +41,7 @@ def release(root: Path, wanted: str, checks: Sequence[Sequence[str]] = CHECKS) -
         The name of the tag.
 
     Raises:
-        RefusedError, CommandError, CompareError: There is none, and the checkout is as it was.
+        ScriptError: There is none, and the checkout is as it was.
     """
     _check(root, wanted)
     now = int(time.time())
@@ -74,21 +73,21 @@ def release(root: Path, wanted: str, checks: Sequence[Sequence[str]] = CHECKS) -
 def _check(root: Path, wanted: str) -> None:
     """Refuse what can be refused before anything is written."""
     if not re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", wanted):
-        raise RefusedError(f"{wanted!r} is not a version of the form x.y.z.")
+        raise ScriptError(f"{wanted!r} is not a version of the form x.y.z.")
     if git(root, "status", "--porcelain"):
-        raise RefusedError("The working tree has changes: commit or stash them first.")
+        raise ScriptError("The working tree has changes: commit or stash them first.")
     branch = git(root, "branch", "--show-current")
     if branch != BRANCH:
-        raise RefusedError(f"Releases are made on {BRANCH}, and this is {branch or 'no branch'}.")
+        raise ScriptError(f"Releases are made on {BRANCH}, and this is {branch or 'no branch'}.")
     upstream = git(root, "for-each-ref", "--format=%(upstream:short)", f"refs/heads/{BRANCH}")
     if upstream and git(root, "rev-list", f"HEAD..{upstream}"):
-        raise RefusedError(f"{BRANCH} lacks commits that {upstream} has: pull first.")
+        raise ScriptError(f"{BRANCH} lacks commits that {upstream} has: pull first.")
     last = next(iter(releases(root)), None)
     if last is not None and Version(wanted) <= last:
-        raise RefusedError(f"{wanted} is not larger than the last release, {last}.")
+        raise ScriptError(f"{wanted} is not larger than the last release, {last}.")
     stated = _VERSION_LINE.search((root / SPEC).read_text(encoding="utf-8"))
     if stated is None or Version(stated[1]) > Version(wanted):
-        raise RefusedError(f"{SPEC} has {stated[1] if stated else 'no version'}, which is larger than {wanted}.")
+        raise ScriptError(f"{SPEC} has {stated[1] if stated else 'no version'}, which is larger than {wanted}.")
 
 
 def _dated_changelog(root: Path, wanted: str, date: str) -> str:
@@ -96,11 +95,11 @@ def _dated_changelog(root: Path, wanted: str, date: str) -> str:
     text = (root / CHANGELOG).read_text(encoding="utf-8")
     entry = _NEWEST_ENTRY.search(text)
     if entry is None or "unreleased" not in {entry[1].lower(), entry[2]}:
-        raise RefusedError(f"{CHANGELOG} has no entry for {wanted}: begin one with `## {wanted} (unreleased)`.")
+        raise ScriptError(f"{CHANGELOG} has no entry for {wanted}: begin one with `## {wanted} (unreleased)`.")
     if entry[1].lower() not in {"unreleased", wanted}:
-        raise RefusedError(f"The newest entry of {CHANGELOG} is for {entry[1]}, not for {wanted}.")
+        raise ScriptError(f"The newest entry of {CHANGELOG} is for {entry[1]}, not for {wanted}.")
     if not re.search(r"^[-*] \S", entry[3], re.MULTILINE):
-        raise RefusedError(f"The entry of {CHANGELOG} for {wanted} is empty: say what it brings.")
+        raise ScriptError(f"The entry of {CHANGELOG} for {wanted} is empty: say what it brings.")
     return text[: entry.start()] + f"## {wanted} ({date})" + text[entry.start(3) :]
 
 
@@ -108,7 +107,7 @@ def _run(root: Path, command: Sequence[str], environment: Mapping[str, str]) -> 
     """Run a command, showing what it writes."""
     print(f"$ {' '.join(command)}", file=sys.stderr, flush=True)
     if subprocess.run(command, check=False, cwd=root, env=environment).returncode != 0:
-        raise RefusedError(f"`{' '.join(command)}` failed, so nothing is released.")
+        raise ScriptError(f"`{' '.join(command)}` failed, so nothing is released.")
 
 
 def main() -> None:
@@ -117,7 +116,7 @@ def main() -> None:
     parser.add_argument("version", help="x.y.z")
     try:
         tag = release(ROOT, parser.parse_args().version)
-    except (RefusedError, CommandError, CompareError, OSError) as error:
+    except (ScriptError, OSError, ValueError) as error:
         sys.exit(str(error))
     print(f"{tag} is committed and tagged. To publish it: git push --atomic origin {BRANCH} {tag}")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from mixpeek_batches.mock import MockServer
-from scripts.process import CommandError, run
+from scripts.process import ScriptError, run
 
 ROOT = Path(__file__).resolve().parent.parent
 PINNED = ROOT / "constraints.txt"
@@ -164,7 +164,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 verify(name, path, wheel, extras, Path(folder))
             print(f"{name}: ok")
-    except (AssertionError, CommandError) as error:
+    except (AssertionError, ScriptError) as error:
         sys.exit(str(error))
 
 

@@ -15,6 +15,7 @@ import mixpeek_batches
 from contract_tests.clauses import CLAUSES
 from mixpeek_batches import TaskStatus, TaskType, cli
 from scripts import docs
+from scripts.process import ScriptError
 
 PAGES = {str(page.relative_to(docs.SOURCE)): page.read_text(encoding="utf-8") for page in docs.pages()}
 
@@ -96,7 +97,7 @@ def test_what_the_contract_does_not_say_is_told(
 ) -> None:
     """What the reference cannot show fails with a sentence that names it."""
     change(spec)
-    with pytest.raises(docs.DocsError, match=said) as caught:
+    with pytest.raises(ScriptError, match=said) as caught:
         docs.filled(PAGES["reference/http.md"])
     assert str(caught.value).startswith("openapi.yaml: ")
 

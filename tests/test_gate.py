@@ -12,8 +12,8 @@ import yaml
 from packaging.version import Version
 
 from scripts.compare import CompareError
-from scripts.gate import Api, Change, RefusedError, Step, changes_of_api, changes_of_spec, gate, public_api
-from scripts.process import git
+from scripts.gate import Api, Change, Step, changes_of_api, changes_of_spec, gate, public_api
+from scripts.process import ScriptError, git
 
 ROOT = Path(__file__).parent.parent
 OURS: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text())
@@ -248,7 +248,7 @@ SMALL = "info.version is 0.1.1, a patch step after 0.1.0, but a minor step is ne
 )
 def test_a_step_that_is_too_small(checkout: Path, version: str, change: dict[str, Any], said: str) -> None:
     _write(checkout, version, **change)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(ScriptError) as caught:
         gate(checkout)
     assert said in str(caught.value)
 
@@ -256,7 +256,7 @@ def test_a_step_that_is_too_small(checkout: Path, version: str, change: dict[str
 def test_gate_sees_the_package(checkout: Path) -> None:
     path = checkout / "src" / "mixpeek_batches" / "__init__.py"
     path.write_text(path.read_text().replace('"call", ', ""))
-    with pytest.raises(RefusedError, match=r"mixpeek_batches\.call is gone \(breaks users\)"):
+    with pytest.raises(ScriptError, match=r"mixpeek_batches\.call is gone \(breaks users\)"):
         gate(checkout)
 
 
@@ -267,7 +267,7 @@ def test_the_commit_of_a_release_is_compared_with_the_release_before(checkout: P
     git(checkout, "tag", "v0.2.0")
     assert gate(checkout) == "1 changes since 0.1.0 need a minor step; 0.2.0 takes a minor step."
     _write(checkout, "0.2.0")  # from here on with that one
-    with pytest.raises(RefusedError, match=r"no step after 0\.2\.0"):
+    with pytest.raises(ScriptError, match=r"no step after 0\.2\.0"):
         gate(checkout)
 
 
@@ -276,7 +276,7 @@ def test_tags_that_were_not_fetched(checkout: Path) -> None:
     git(checkout, "tag", "--delete", "v0.1.0")
     assert gate(checkout) == "Nothing is released yet, so any version will do."
     _write(checkout, "0.1.1")
-    with pytest.raises(RefusedError, match=r"there is no tag v0\.1\.0: fetch the tags"):
+    with pytest.raises(ScriptError, match=r"there is no tag v0\.1\.0: fetch the tags"):
         gate(checkout)
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.gate import RefusedError
-from scripts.process import CommandError, git
+from scripts.process import ScriptError, git
 from scripts.release import release
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +76,7 @@ def test_two_releases(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None
     replace(checkout, "openapi.yaml", "        - DRAFT\n", "        - DRAFT\n        - PAUSED\n")
     replace(checkout, "CHANGELOG.md", "## 0.1.0", "## Unreleased\n\n- `PAUSED`.\n\n## 0.1.0")
     before_refusal = state(checkout)
-    with pytest.raises(RefusedError, match=r"a minor step is needed:\n.*PAUSED"):
+    with pytest.raises(ScriptError, match=r"a minor step is needed:\n.*PAUSED"):
         release(checkout, "0.1.1", NOTHING)
     assert state(checkout) == before_refusal
     # What the checks of the release see is the step that it takes, and no release of this version.
@@ -165,7 +164,7 @@ def test_refusals(checkout: Path, spoil: object, version: str, reason: str) -> N
     if callable(spoil):
         spoil(checkout)
     before = state(checkout)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(ScriptError) as caught:
         release(checkout, version, NOTHING)
     assert reason in str(caught.value)
     assert state(checkout) == before
@@ -180,7 +179,7 @@ def as_generated(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("as_generated")
 def test_a_check_that_fails(checkout: Path) -> None:
     before = state(checkout)
-    with pytest.raises(RefusedError, match="so nothing is released"):
+    with pytest.raises(ScriptError, match="so nothing is released"):
         release(checkout, "0.1.0", FAILS)
     assert state(checkout) == before
 
@@ -204,13 +203,13 @@ def test_a_hook_that_refuses_the_commit_or_the_tag(checkout: Path) -> None:
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
-    with pytest.raises(CommandError, match=r"`git commit .*failed"):
+    with pytest.raises(ScriptError, match=r"`git commit .*failed"):
         release(checkout, "0.1.0", NOTHING)
     assert state(checkout) == before
     hook.unlink()
     git(checkout, "config", "tag.gpgSign", "true")
     git(checkout, "config", "gpg.program", "false")
-    with pytest.raises(CommandError, match=r"`git tag .*failed"):
+    with pytest.raises(ScriptError, match=r"`git tag .*failed"):
         release(checkout, "0.1.0", NOTHING)
     assert state(checkout) == before
 
