@@ -42,7 +42,7 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def provenance(text: str) -> str:
-    """Show who says something."""
+    """Show the source of something."""
     return f'<span class="from {text}">{text}</span>'
 
 
@@ -59,7 +59,7 @@ def _resolved(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _said(item: dict[str, Any], name: str, where: str) -> Any:
-    """Give what openapi.yaml says somewhere.
+    """Return what openapi.yaml says somewhere.
 
     Raises:
         ScriptError: It does not.
@@ -163,7 +163,7 @@ def _request(path: str, method: str, operation: dict[str, Any]) -> str:
 
 
 def responses() -> str:
-    """Show each response: what it means, who says so, what the client makes of it, headers, examples."""
+    """Show each response: what it means, its source, what the client makes of it, headers, examples."""
     return "\n\n".join(_responses(operation) for _, _, operation in _operations())
 
 
@@ -174,13 +174,13 @@ def _responses(operation: dict[str, Any]) -> str:
         _said(response, "x-provenance", f"the response {code}")
         if not code.isdecimal():
             raise ScriptError(
-                f"openapi.yaml: the response {code} is no status code, by which the reference is arranged."
+                f"openapi.yaml: the response {code} is not a status code, by which the reference is arranged."
             )
         raised = "" if code.startswith("2") else _class(errors.status_error_class(int(code)).__name__)
         made = raised or _class("TaskResponse")
         link = f"[{code}](#{_anchor(_label(operation, code))})"
         rows.append([link, response["description"], made, provenance(response["x-provenance"])])
-    parts = [table(["status", "when", "in Python", "who says so"], rows)]
+    parts = [table(["status", "when", "in Python", "source"], rows)]
     for code, response in found.items():
         media = response.get("content", {}).get("application/json")
         parts += [
@@ -198,7 +198,7 @@ def _responses(operation: dict[str, Any]) -> str:
 
 
 def schemas() -> str:
-    """Show each schema: what it is, who says so, its properties or values, examples."""
+    """Show each schema: what it is, its source, its properties or values, examples."""
     parts = []
     for name, schema in SPEC["components"]["schemas"].items():
         where = f"the schema {name}"
@@ -227,7 +227,7 @@ def _class(name: str) -> str:
 
 
 def sources() -> str:
-    """List every response and schema by who says so."""
+    """List every response and schema by source."""
     rows = [
         [
             f"[{_label(operation, code)}](reference/http.md#{_anchor(_label(operation, code))})",
@@ -244,9 +244,7 @@ def sources() -> str:
     meanings = dict(re.findall(r"^- `(\w+)`: (.+?)[,;.]$", SPEC["info"]["description"], re.MULTILINE))
     rows.sort(key=lambda row: list(meanings).index(row[2]))
     words = "\n".join(f"- {provenance(word)} {meaning}" for word, meaning in meanings.items())
-    return (
-        words + "\n\n" + table(["in the contract", "what", "who says so"], [[*r[:2], provenance(r[2])] for r in rows])
-    )
+    return words + "\n\n" + table(["in the contract", "what", "source"], [[*r[:2], provenance(r[2])] for r in rows])
 
 
 # --- The command, from the command
@@ -279,11 +277,11 @@ def clauses() -> str:
         [f"`{clause.name}`", clause.sentence, clause.needs or "-", provenance(clause.provenance)]
         for clause in CLAUSES.values()
     ]
-    return table(["clause", "what it says", "needs of a server", "who says so"], rows)
+    return table(["clause", "what it says", "needs of a server", "source"], rows)
 
 
 def assumed() -> str:
-    """List the clauses that nobody but us says."""
+    """List the clauses that only we assume."""
     rows = [[f"`{name}`", clause.sentence] for name, clause in CLAUSES.items() if clause.provenance == "assumed"]
     return table(["clause", "what we assume"], rows)
 
@@ -320,7 +318,7 @@ def make_targets() -> str:
 
 
 def contributing() -> str:
-    """Give CONTRIBUTING.md without its title, its lists indented as the generator wants them."""
+    """Return CONTRIBUTING.md without its title, its lists indented as the generator wants them."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n")[2].strip()
     text = re.sub(r"^ {3}(?=\S)", "    ", text, flags=re.MULTILINE)
     return re.sub(r"\n(?=\d+\. )", "\n\n", text)
@@ -419,7 +417,7 @@ def bench() -> str:
 
 
 def _committed(path: Path) -> str:
-    """Tell on which day a file was last committed, if git knows."""
+    """Tell on which day a file was last committed, according to git."""
     command = ["git", "log", "-1", "--format=%cs", "--", str(path)]
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)

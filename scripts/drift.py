@@ -1,4 +1,4 @@
-"""Tell how the vendor's OpenAPI document has moved away from openapi.yaml, and what that means to our users.
+"""Report how the vendor's OpenAPI document has moved away from openapi.yaml, and what that means for our users.
 
 Usage: python -m scripts.drift [UPSTREAM] [--json | --markdown] [--spec FILE]
 
@@ -144,7 +144,7 @@ def read(source: str) -> dict[str, Any]:
     """Read an OpenAPI document from a file or a URL.
 
     Raises:
-        CompareError: It cannot be read, or is none.
+        CompareError: It cannot be read, or is not an OpenAPI document.
     """
     try:
         if source.startswith(("http://", "https://")):
@@ -159,7 +159,7 @@ def read(source: str) -> dict[str, Any]:
     except OSError as error:
         raise CompareError(f"{source} cannot be read: {error.strerror or error}.") from None
     except ValueError:
-        raise CompareError(f"{source} is no text in UTF-8.") from None
+        raise CompareError(f"{source} is not UTF-8 text.") from None
     return parse(text, source)
 
 
@@ -208,7 +208,7 @@ def as_markdown(found: list[Drift], theirs: str, ours: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Write what a stranger's document says so that Markdown, and a terminal, take it as text."""
+    """Escape text from another party's document, so that Markdown, and a terminal, take it literally."""
     text = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
     return "".join(f"\\{character}" if character in "\\`*_[]<>|#@~&" else character for character in text)
 

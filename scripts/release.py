@@ -41,7 +41,7 @@ def release(root: Path, wanted: str, checks: Sequence[Sequence[str]] = CHECKS) -
         The name of the tag.
 
     Raises:
-        ScriptError: There is none, and the checkout is as it was.
+        ScriptError: Nothing is released, and the checkout is as it was.
     """
     _check(root, wanted)
     now = int(time.time())

@@ -234,8 +234,8 @@ def test_json_and_yaml_and_3_0() -> None:
     [
         ("{", "x is neither JSON nor YAML."),
         ("a: [", "x is neither JSON nor YAML."),
-        ("[]", "x is no OpenAPI document of version 3.0 or 3.1."),
-        ('{"swagger": "2.0", "paths": {}}', "x is no OpenAPI document of version 3.0 or 3.1."),
+        ("[]", "x is not an OpenAPI document of version 3.0 or 3.1."),
+        ('{"swagger": "2.0", "paths": {}}', "x is not an OpenAPI document of version 3.0 or 3.1."),
         ('{"openapi": "3.1.0"}', "x has no paths."),
         ("[" * 100_000, "x is nested too deeply."),
     ],
@@ -251,8 +251,8 @@ def test_what_is_no_document(text: str, reason: str) -> None:
     [
         ({"$ref": "#/components/schemas/None"}, "leads nowhere"),
         ({"$ref": "other.yaml#/A"}, "leads out of the document"),
-        ({"$ref": "#/components/schemas/A"}, "circle"),
-        ({"properties": 5}, "no OpenAPI"),
+        ({"$ref": "#/components/schemas/A"}, "circular"),
+        ({"properties": 5}, "not valid OpenAPI"),
     ],
 )
 def test_what_cannot_be_compared(schema: Any, reason: str) -> None:
