@@ -9,7 +9,7 @@ JUNIT   = --junitxml "$(or $(CONTRACT_REPORT),contract-report)/junit.xml" -o jun
 SOURCES := openapi.yaml pyproject.toml README.md LICENSE $(shell find src generated -name '*.py' -o -name py.typed)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test generate check contract contract-real contract-proxies mutants mock chaos soak drift bench docs docs-check evidence build release clean
+.PHONY: help demo test generate check contract contract-real contract-proxies mutants mock chaos soak drift bench docs docs-check build release clean
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
@@ -69,18 +69,14 @@ drift: $(VENV)/.ready ## Compare with the vendor's document: UPSTREAM=file-or-ur
 bench: $(VENV)/.ready ## Measure side by side with what else there is: ONLY=row QUICK=1
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only "$(ONLY)") $(if $(QUICK),--quick)
 
-docs: $(DOCS)/.ready ## Build the documentation into site/, and check its names and links
+docs: $(DOCS)/.ready contract ## Build the documentation into site/, with a new contract report; fails on a broken link
 	@rm -rf .cache site
 	@$(DOCS)/bin/python -m scripts.docs
 	@$(DOCS)/bin/zensical build --clean --strict
 	@rm -rf .cache
-	@$(DOCS)/bin/python -m scripts.docs_links
 
 docs-check: docs ## Look at the documentation in a headless Chromium; screenshots go to build/screenshots/
 	@$(DOCS)/bin/python -m scripts.docs_check
-
-evidence: contract mutants ## Make the reports that the documentation shows: UPSTREAM=file-or-url for drift too
-	@$(BIN)/python -m scripts.docs_evidence $(if $(UPSTREAM),"$(UPSTREAM)")
 
 build: $(VENV)/.ready ## Build wheel and sdist into dist/, and use them in clean environments
 	@$(BIN)/python -m scripts.build

@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from scripts.process import ScriptError
+
 Json = Any
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
@@ -31,12 +33,12 @@ _TYPES |= {"object": dict, "array": list}
 _NO_PARAMETERS = {"accept", "authorization", "content-type"}
 
 
-class CompareError(Exception):
+class CompareError(ScriptError):
     """A document that cannot be compared, in one sentence."""
 
 
 @dataclass(frozen=True)
-class Difference:
+class SpecDifference:
     """One thing that differs.
 
     Attributes:
@@ -67,7 +69,7 @@ class Difference:
 
 
 def shown(value: Json) -> str:
-    """Give a side of a difference as text."""
+    """Return a side of a difference as text."""
     if isinstance(value, list):
         return ", ".join(item if isinstance(item, str) else json.dumps(item) for item in value)
     if value is None:
@@ -83,7 +85,7 @@ def parse(text: str, name: str) -> dict[str, Json]:
         name: What to call it in an error.
 
     Raises:
-        CompareError: It is none.
+        CompareError: It is not an OpenAPI document.
     """
     try:
         document = json.loads(text)
@@ -95,14 +97,14 @@ def parse(text: str, name: str) -> dict[str, Json]:
     except RecursionError:
         raise CompareError(f"{name} is nested too deeply.") from None
     if not isinstance(document, dict) or not re.match(r"3\.[01]\b", str(document.get("openapi"))):
-        raise CompareError(f"{name} is no OpenAPI document of version 3.0 or 3.1.")
+        raise CompareError(f"{name} is not an OpenAPI document of version 3.0 or 3.1.")
     if not isinstance(document.get("paths"), dict):
         raise CompareError(f"{name} has no paths.")
     return document
 
 
 def version(document: dict[str, Json]) -> str:
-    """Give the version of what a document describes."""
+    """Return the version of what a document describes."""
     info = document.get("info")
     return str(info.get("version", "?")) if isinstance(info, dict) else "?"
 
@@ -127,18 +129,18 @@ class Document:
         return found
 
     def resolved(self, node: Json) -> dict[str, Json]:
-        """Follow references to a node until it is none."""
+        """Follow references to a node that is not a reference."""
         seen = []
         while isinstance(node, dict) and "$ref" in node:
             seen.append(node["$ref"])
             if seen.count(node["$ref"]) > 1:
-                raise CompareError(f"The reference {node['$ref']} goes round in a circle.")
+                raise CompareError(f"The reference {node['$ref']} is circular.")
             node = self._target(node["$ref"])
         return node if isinstance(node, dict) else {}
 
     def _target(self, reference: Json) -> Json:
         if not isinstance(reference, str) or not reference.startswith("#"):
-            raise CompareError(f"The reference {reference} leads out of the document, where nothing is read.")
+            raise CompareError(f"The reference {reference} leads out of the document.")
         node: Json = self.root
         for part in unquote(reference[1:]).split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
@@ -163,7 +165,7 @@ class Document:
         found = _by_type(_modern(own))
         if reference is not None:
             if reference in seen:
-                raise CompareError(f"The reference {reference} goes round in a circle.")
+                raise CompareError(f"The reference {reference} is circular.")
             found = _both(found, self.shapes(self._target(reference), (*seen, reference)))
         for part in (part for parts in together for part in parts):
             found = _both(found, self.shapes(part, seen))
@@ -266,11 +268,11 @@ class _Comparison:
     operation: str
     side: Literal["request", "response"] = "request"
     code: str = ""
-    found: list[Difference] = field(default_factory=list)
+    found: list[SpecDifference] = field(default_factory=list)
     path: list[tuple[str, str]] = field(default_factory=list)
 
     def note(self, place: str, aspect: str, kind: Any, ours: Json, theirs: Json) -> None:
-        self.found.append(Difference(self.operation, self.side, self.code, place, aspect, kind, ours, theirs))
+        self.found.append(SpecDifference(self.operation, self.side, self.code, place, aspect, kind, ours, theirs))
 
     def trial(self) -> _Comparison:
         return _Comparison(self.ours, self.theirs, self.operation, self.side, self.code, [], self.path)
@@ -480,7 +482,7 @@ def _responses(document: Document, own: dict[str, Json]) -> dict[str, dict[str, 
     return {str(code).upper(): document.resolved(answer) for code, answer in own.get("responses", {}).items()}
 
 
-def compare(ours: dict[str, Json], theirs: dict[str, Json]) -> list[Difference]:
+def compare(ours: dict[str, Json], theirs: dict[str, Json]) -> list[SpecDifference]:
     """List what differs in the operations that the first document has.
 
     Args:
@@ -493,11 +495,11 @@ def compare(ours: dict[str, Json], theirs: dict[str, Json]) -> list[Difference]:
     try:
         return _compare(Document(ours), Document(theirs))
     except (AttributeError, TypeError, KeyError, IndexError, RecursionError) as error:
-        raise CompareError(f"What one document says of an operation is no OpenAPI ({error!r}).") from error
+        raise CompareError(f"What one document says of an operation is not valid OpenAPI ({error!r}).") from error
 
 
-def _compare(ours: Document, theirs: Document) -> list[Difference]:
-    found: list[Difference] = []
+def _compare(ours: Document, theirs: Document) -> list[SpecDifference]:
+    found: list[SpecDifference] = []
     others = theirs.operations()
     for key, (path, shared, own) in ours.operations().items():
         comparison = _Comparison(ours, theirs, f"{key[0].upper()} {path}")

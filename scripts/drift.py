@@ -1,4 +1,4 @@
-"""Tell how the vendor's OpenAPI document has moved away from openapi.yaml, and what that means to our users.
+"""Report how the vendor's OpenAPI document has moved away from openapi.yaml, and what that means for our users.
 
 Usage: python -m scripts.drift [UPSTREAM] [--json | --markdown] [--spec FILE]
 
@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 import httpx
 from rich.console import Console
-from rich.table import Table
+from rich.markdown import Markdown
 
-from scripts.compare import CompareError, Difference, compare, parse, shown, version
+from scripts.compare import CompareError, SpecDifference, compare, parse, shown, version
 
 ROOT = Path(__file__).resolve().parent.parent
 Meaning = Literal["breaks the client", "breaks the contract", "new", "gone"]
@@ -39,7 +39,7 @@ _HEADERS = {"header WWW-Authenticate": "www-authenticate", "header Retry-After":
 
 
 @dataclass(frozen=True)
-class Finding:
+class Drift:
     """A difference, where it is found, and what it means.
 
     Attributes:
@@ -49,7 +49,7 @@ class Finding:
         clause: The clause of the contract tests that no longer holds, if there is one.
     """
 
-    difference: Difference
+    difference: SpecDifference
     codes: tuple[str, ...]
     meaning: Meaning
     clause: str | None
@@ -76,12 +76,12 @@ class Finding:
         return theirs, ours
 
 
-def judge(difference: Difference) -> tuple[Meaning, str | None]:
+def judge(difference: SpecDifference) -> tuple[Meaning, str | None]:
     """Say what a difference means to our users, and which clause of the contract it breaks, if it breaks one."""
     return _judge_request(difference) if difference.side == "request" else _judge_response(difference)
 
 
-def _judge_request(difference: Difference) -> tuple[Meaning, str | None]:
+def _judge_request(difference: SpecDifference) -> tuple[Meaning, str | None]:
     aspect, kind, place = difference.aspect, difference.kind, difference.place
     if aspect in {"operation", "authentication"}:
         return "breaks the client", "cancel"
@@ -98,7 +98,7 @@ def _judge_request(difference: Difference) -> tuple[Meaning, str | None]:
     return "new", None
 
 
-def _judge_response(difference: Difference) -> tuple[Meaning, str | None]:
+def _judge_response(difference: SpecDifference) -> tuple[Meaning, str | None]:
     aspect, kind, place, code = difference.aspect, difference.kind, difference.place, difference.code
     good = code.startswith("2")
     if aspect == "status code":
@@ -126,15 +126,15 @@ def _judge_response(difference: Difference) -> tuple[Meaning, str | None]:
     return "breaks the contract", clause
 
 
-def findings(ours: dict[str, Any], theirs: dict[str, Any]) -> list[Finding]:
+def findings(ours: dict[str, Any], theirs: dict[str, Any]) -> list[Drift]:
     """Compare two documents, and judge what differs: the worst first, and what several responses share only once."""
-    groups: dict[tuple[Any, ...], list[Difference]] = {}
+    groups: dict[tuple[Any, ...], list[SpecDifference]] = {}
     for difference in compare(ours, theirs):
         sides = json.dumps([difference.ours, difference.theirs] if difference.aspect != "status code" else "")
         key = (difference.operation, difference.place, difference.aspect, difference.kind, sides, judge(difference))
         groups.setdefault(key, []).append(difference)
     found = [
-        Finding(group[0], tuple(difference.code for difference in group if difference.code), *judge(group[0]))
+        Drift(group[0], tuple(difference.code for difference in group if difference.code), *judge(group[0]))
         for group in groups.values()
     ]
     return sorted(found, key=lambda finding: list(MEANINGS).index(finding.meaning))
@@ -144,7 +144,7 @@ def read(source: str) -> dict[str, Any]:
     """Read an OpenAPI document from a file or a URL.
 
     Raises:
-        CompareError: It cannot be read, or is none.
+        CompareError: It cannot be read, or is not an OpenAPI document.
     """
     try:
         if source.startswith(("http://", "https://")):
@@ -159,11 +159,11 @@ def read(source: str) -> dict[str, Any]:
     except OSError as error:
         raise CompareError(f"{source} cannot be read: {error.strerror or error}.") from None
     except ValueError:
-        raise CompareError(f"{source} is no text in UTF-8.") from None
+        raise CompareError(f"{source} is not UTF-8 text.") from None
     return parse(text, source)
 
 
-def summary(found: list[Finding], theirs: str, ours: str) -> str:
+def summary(found: list[Drift], theirs: str, ours: str) -> str:
     """Say in one sentence how much differs."""
     counts = Counter(finding.meaning for finding in found)
     parts = ", ".join(f"{counts[meaning]} {meaning}" for meaning in MEANINGS if counts[meaning])
@@ -172,7 +172,7 @@ def summary(found: list[Finding], theirs: str, ours: str) -> str:
     )
 
 
-def as_json(found: list[Finding], upstream: str, theirs: str, ours: str) -> str:
+def as_json(found: list[Drift], upstream: str, theirs: str, ours: str) -> str:
     """Write what was found for machines."""
     rows = [
         {
@@ -192,8 +192,8 @@ def as_json(found: list[Finding], upstream: str, theirs: str, ours: str) -> str:
     return json.dumps({**head, "differences": rows}, indent=2, ensure_ascii=False, default=str)
 
 
-def as_markdown(found: list[Finding], theirs: str, ours: str) -> str:
-    """Write what was found for an issue."""
+def as_markdown(found: list[Drift], theirs: str, ours: str) -> str:
+    """Write what was found for an issue, or for a terminal."""
     lines = [summary(found, _cell(theirs), ours), ""]
     for operation in dict.fromkeys(finding.difference.operation for finding in found):
         lines += [f"`{operation}`", "", "| place | theirs | ours | meaning | clause |", "|---|---|---|---|---|"]
@@ -208,29 +208,9 @@ def as_markdown(found: list[Finding], theirs: str, ours: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Write what a stranger's document says so that Markdown takes it as text."""
-    text = " ".join(text.split())
+    """Escape text from another party's document, so that Markdown, and a terminal, take it literally."""
+    text = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
     return "".join(f"\\{character}" if character in "\\`*_[]<>|#@~&" else character for character in text)
-
-
-def print_table(found: list[Finding], theirs: str, ours: str) -> None:
-    """Write what was found for a terminal."""
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
-    for operation in dict.fromkeys(finding.difference.operation for finding in found):
-        console.print(operation)
-        table = Table(show_lines=True)
-        for name in ("place", "theirs", "ours", "meaning", "clause"):
-            table.add_column(name, overflow="fold")
-        for finding in found:
-            if finding.difference.operation == operation:
-                cells = (finding.place, *finding.sides, finding.meaning, finding.clause or "-")
-                table.add_row(*(_printable(cell) for cell in cells))
-        console.print(table)
-    console.print(summary(found, theirs, ours))
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def main() -> int:
@@ -256,7 +236,8 @@ def main() -> int:
     elif options.markdown:
         print(as_markdown(found, *names))
     else:
-        print_table(found, *names)
+        width = None if sys.stdout.isatty() else 140
+        Console(width=width, highlight=False).print(Markdown(as_markdown(found, *names)))
     return 1 if found else 0
 
 

@@ -1,143 +1,111 @@
-"""Install the wheel of dist/ as users would, in one clean environment after the other, and use it.
+"""Install the wheel of dist/ as users would, in one clean environment after another, and use it.
 
-Usage: python -m scripts.verify [NAME ...], by way of `make build`. The names: wheel, each extra, types, lowest.
+Usage: python -m scripts.verify, by way of `make build`
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import sys
 import tempfile
 import venv
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from email.parser import HeaderParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from mixpeek_batches.mock import MockServer
-from scripts.build import ROOT, run
+from scripts.process import ScriptError, run
 
-# The client alone, on a mock that runs elsewhere: url, key, version, names of modules that must not be there.
+ROOT = Path(__file__).resolve().parent.parent
+PINNED = ROOT / "constraints.txt"
+
+# On a mock that runs elsewhere: the version, then the names of modules that must not be installed.
 CLIENT = """
-import importlib.util, sys
+import asyncio, importlib.util, sys
 import mixpeek_batches
-from mixpeek_batches import Client, TaskStatus
-url, key, version, *absent = sys.argv[1:]
+from mixpeek_batches import AsyncClient, Client, TaskStatus
+version, *absent = sys.argv[1:]
 assert mixpeek_batches.__version__ == version, mixpeek_batches.__version__
 assert not [name for name in absent if importlib.util.find_spec(name)], absent
-with Client(api_key=key, base_url=url) as client:
+with Client() as client:
     assert client.cancel_batch("bkt_1", "btch_1").status is TaskStatus.CANCELED
-"""
-ASYNC = """
-import asyncio, sys
-from mixpeek_batches import AsyncClient, TaskStatus
-async def main(url, key):
-    async with AsyncClient(api_key=key, base_url=url) as client:
-        return await client.cancel_batch("bkt_1", "btch_1")
-assert asyncio.run(main(*sys.argv[1:])).status is TaskStatus.CANCELED
+async def main():
+    async with AsyncClient() as client:
+        assert (await client.cancel_batch("bkt_1", "btch_2")).status is TaskStatus.CANCELED
+asyncio.run(main())
 """
 WRONG_USAGE = """
 import subprocess, sys
-done = subprocess.run([sys.executable, sys.argv[1], "cancel", "--no-such-option"], capture_output=True, text=True)
+done = subprocess.run([sys.argv[1], "cancel", "--no-such-option"], capture_output=True, text=True)
 assert done.returncode == 2 and "--no-such-option" in done.stderr and "Traceback" not in done.stderr, done
 """
-MOCK = """
-from mixpeek_batches import Client
-from mixpeek_batches.mock import MockServer
-with MockServer() as mock:
-    mock.add_batch("bkt_1", "btch_1")
-    with Client(api_key=mock.api_key, base_url=mock.url) as client:
-        client.cancel_batch("bkt_1", "btch_1")
-    assert mock.batch("bkt_1", "btch_1").status == "CANCELED"
-"""
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """The wheel, and what it says of itself."""
-
-    path: Path
-    version: str
-    requirements: tuple[Requirement, ...]
-    extras: tuple[str, ...]
-
-    @staticmethod
-    def of(path: Path) -> Wheel:
-        """Read a wheel."""
-        with zipfile.ZipFile(path) as archive:
-            name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-            metadata = HeaderParser().parsestr(archive.read(name).decode())
-        requirements = tuple(Requirement(text) for text in metadata.get_all("Requires-Dist", []))
-        return Wheel(path, metadata["Version"], requirements, tuple(metadata.get_all("Provides-Extra", [])))
 
 
 class Environment:
     """A clean environment with the wheel in it.
 
     Args:
-        folder: Where to make it.
+        folder: An empty folder.
         wheel: The wheel.
-        extras: Which of its extras.
-        constraints: What to hold the versions to, as a file.
+        extras: Which of its extras, separated by commas.
+        constraints: A file of versions to hold pip to.
         more: What else to install.
     """
 
-    def __init__(self, folder: Path, wheel: Wheel, extras: str, constraints: Path, *more: str) -> None:
+    def __init__(self, folder: Path, wheel: Path, extras: str, constraints: Path, *more: str) -> None:
         self.folder = folder
-        self.python = folder / "env" / "bin" / "python"
+        self.bin = folder / "env" / "bin"
         venv.create(folder / "env", with_pip=False, symlinks=True)
-        wanted = f"{wheel.path}[{extras}]" if extras else str(wheel.path)
-        command = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "--quiet"]
-        run([*command, "--disable-pip-version-check", "--constraint", str(constraints), wanted, *more])
-        run([sys.executable, "-m", "pip", "--python", str(self.python), "--disable-pip-version-check", "check"])
+        pip = [sys.executable, "-m", "pip", "--python", str(self.bin / "python"), "--disable-pip-version-check"]
+        wanted = f"{wheel}[{extras}]" if extras else str(wheel)
+        run([*pip, "install", "--quiet", "--constraint", str(constraints), wanted, *more])
+        run([*pip, "check"])
 
-    def run(self, *arguments: str, **variables: str) -> str:
-        """Run its Python, somewhere else than in this checkout."""
+    def run(self, program: str, *arguments: str, **variables: str) -> str:
+        """Run one of its programs, outside this checkout and without its settings."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MIXPEEK_", "PYTHON"))}
-        return run([str(self.python), *arguments], {**clean, **variables}, self.folder)
+        return run([str(self.bin / program), *arguments], env={**clean, **variables}, cwd=self.folder)
 
 
-def lowest(requirements: tuple[Requirement, ...]) -> str:
-    """Write the lowest version that each requirement allows, as constraints."""
-    lines = []
-    for requirement in requirements:
-        bounds = [one.version for one in requirement.specifier if one.operator in {">=", "=="}]
-        if not bounds:
-            sys.exit(f"{requirement.name} has no lower bound in pyproject.toml.")
-        lines.append(f"{requirement.name}=={bounds[0]}")
-    return "\n".join(sorted(set(lines))) + "\n"
+@contextmanager
+def mock_with_batches() -> Iterator[dict[str, str]]:
+    """Run a mock here, yield the settings to reach it, and check in the end that its batches were cancelled."""
+    with MockServer() as mock:
+        for batch in ("btch_1", "btch_2"):
+            mock.add_batch("bkt_1", batch)
+        yield {"MIXPEEK_API_KEY": mock.api_key, "MIXPEEK_BASE_URL": mock.url}
+        assert [batch.status for batch in mock.batches] == ["CANCELED"] * 2, mock.batches
 
 
 def try_client(environment: Environment, version: str, *absent: str) -> None:
-    """Cancel on a mock that runs here, with the client that runs there."""
-    with MockServer() as mock:
-        mock.add_batch("bkt_1", "btch_1")
-        environment.run("-c", CLIENT, mock.url, mock.api_key, version, *absent)
-        environment.run("-c", ASYNC, mock.url, mock.api_key)
+    """Cancel with both clients."""
+    with mock_with_batches() as settings:
+        environment.run("python", "-c", CLIENT, version, *absent, **settings)
 
 
 def try_command(environment: Environment, version: str) -> None:
     """Ask the command for its version and for help, use it wrongly, and let it cancel."""
-    command = str(environment.python.parent / "mixpeek-batches")
-    said = environment.run(command, "--version").strip()
-    if version not in said.split():
-        sys.exit(f"mixpeek-batches --version says {said!r}, and not {version}.")
+    name = "mixpeek-batches"
+    assert version in environment.run(name, "--version").split()
     for arguments in ([], ["cancel"]):
-        if "Usage: mixpeek-batches" not in environment.run(command, *arguments, "--help"):
-            sys.exit("mixpeek-batches --help says nothing of its usage.")
-    environment.run("-c", WRONG_USAGE, command)
-    with MockServer() as mock:
-        mock.add_batch("bkt_1", "btch_1")
-        settings = {"MIXPEEK_API_KEY": mock.api_key, "MIXPEEK_BASE_URL": mock.url}
-        environment.run(command, "cancel", "bkt_1", "btch_1", **settings)
-        if mock.batch("bkt_1", "btch_1").status != "CANCELED":
-            sys.exit("mixpeek-batches cancel cancelled nothing.")
+        assert f"Usage: {name}" in environment.run(name, *arguments, "--help")
+    environment.run("python", "-c", WRONG_USAGE, str(environment.bin / name))
+    with mock_with_batches() as settings:
+        for batch in ("btch_1", "btch_2"):
+            environment.run(name, "cancel", "bkt_1", batch, **settings)
+
+
+def try_mock(environment: Environment, version: str) -> None:
+    """Run the mock there, and cancel on it: the demonstration does both."""
+    assert f"mixpeek-batches {version}, a mock at" in environment.run("python", str(ROOT / "scripts" / "demo.py"))
+
+
+EXTRAS: dict[str, Callable[[Environment, str], None]] = {"cli": try_command, "mock": try_mock}
 
 
 def try_types(environment: Environment) -> None:
@@ -145,56 +113,59 @@ def try_types(environment: Environment) -> None:
     folder = environment.folder / "user"
     shutil.copytree(ROOT / "tests" / "typing", folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict"}))
-    python = str(environment.python)
-    files = sorted(path.name for path in folder.glob("*.py"))
-    cache = f"--cache-dir={environment.folder / 'mypy'}"
-    run([sys.executable, "-m", "mypy", "--strict", "--config-file=", cache, "--python-executable", python, *files],
-        folder=folder)  # fmt: skip
-    run([sys.executable, "-m", "pyright", "--warnings", "--pythonpath", python], folder=folder)
+    python, cache = str(environment.bin / "python"), f"--cache-dir={environment.folder / 'mypy'}"
+    run([sys.executable, "-m", "mypy", "--strict", "--config-file=", cache, "--python-executable", python, "."],
+        cwd=folder)  # fmt: skip
+    run([sys.executable, "-m", "pyright", "--warnings", "--pythonpath", python], cwd=folder)
 
 
-def try_everything(environment: Environment, wheel: Wheel) -> None:
-    """Use the client and every extra."""
-    try_client(environment, wheel.version)
-    for extra in wheel.extras:
-        EXTRAS[extra](environment, wheel)
+def lowest(wheel: Distribution, path: Path) -> Path:
+    """Write the lowest version of each dependency as constraints."""
+    requirements = [Requirement(text) for text in wheel.requires or []]
+    bounds = {one.name: [spec.version for spec in one.specifier if spec.operator == ">="] for one in requirements}
+    assert all(bounds.values()), f"a dependency has no lower bound: {bounds}"
+    path.write_text("\n".join(f"{name}=={versions[0]}" for name, versions in bounds.items()))
+    return path
 
 
-EXTRAS: dict[str, Callable[[Environment, Wheel], None]] = {
-    "cli": lambda environment, wheel: try_command(environment, wheel.version),
-    "mock": lambda environment, wheel: (environment.run("-c", MOCK), None)[1],
-}
+def check_metadata(wheel: Distribution) -> None:
+    """Check for what an index shows, and for what tells type checkers that both packages are typed."""
+    shown = ("Summary", "License-Expression", "License-File", "Requires-Python", "Classifier")
+    missing = [field for field in shown if not wheel.metadata[field]]
+    files = {str(file) for file in wheel.files or []}
+    missing += sorted({"mixpeek_batches/py.typed", "mixpeek_batches_api/py.typed"} - files)
+    assert not missing, f"the wheel lacks {', '.join(missing)}"
 
 
-def verify(name: str, wheel: Wheel, folder: Path) -> None:
-    """Do the check of one name, in a folder of its own."""
-    pinned = ROOT / "constraints.txt"
+def verify(name: str, path: Path, wheel: Distribution, extras: list[str], folder: Path) -> None:
+    """Do what one name stands for: the wheel alone, all of its extras in two ways, or one extra."""
+    version = wheel.version
     if name == "wheel":
-        try_client(Environment(folder, wheel, "", pinned), wheel.version, "click", "tqdm", "starlette", "aiohttp")
+        try_client(Environment(folder, path, "", PINNED), version, "click", "tqdm", "starlette", "aiohttp")
     elif name == "types":
-        try_types(Environment(folder, wheel, ",".join(wheel.extras), pinned, "pytest"))
+        try_types(Environment(folder, path, ",".join(extras), PINNED, "pytest"))
     elif name == "lowest":
-        (folder / "lowest.txt").write_text(lowest(wheel.requirements))
-        try_everything(Environment(folder, wheel, ",".join(wheel.extras), folder / "lowest.txt"), wheel)
+        environment = Environment(folder, path, ",".join(extras), lowest(wheel, folder / "lowest.txt"))
+        for check in (try_client, *EXTRAS.values()):
+            check(environment, version)
     else:
-        EXTRAS[name](Environment(folder, wheel, name, pinned), wheel)
+        EXTRAS[name](Environment(folder, path, name, PINNED), version)
 
 
 def main() -> None:
     """Run the command."""
-    wheels = sorted((ROOT / "dist").glob("*.whl"))
-    if len(wheels) != 1:
-        sys.exit("dist/ has no wheel, or more than one: run `make build`.")
-    wheel = Wheel.of(wheels[0])
-    if unknown := set(wheel.extras) - EXTRAS.keys():
-        sys.exit(f"Nothing here checks the extra {', '.join(sorted(unknown))}.")
-    names = ("wheel", *wheel.extras, "types", "lowest")
-    parser = argparse.ArgumentParser(description="Install the wheel of dist/ in clean environments, and use it.")
-    parser.add_argument("name", nargs="*", choices=[*names, []], help=", ".join(names))
-    for name in parser.parse_args().name or names:
-        with tempfile.TemporaryDirectory() as folder:
-            verify(name, wheel, Path(folder))
-        print(f"{name}: ok")
+    (path,) = (ROOT / "dist").glob("*.whl")
+    (wheel,) = distributions(path=[str(path)])
+    extras = wheel.metadata.get_all("Provides-Extra", [])
+    try:
+        check_metadata(wheel)
+        assert set(extras) == set(EXTRAS), f"what is checked of the extras {extras}: {list(EXTRAS)}"
+        for name in ("wheel", *extras, "types", "lowest"):
+            with tempfile.TemporaryDirectory() as folder:
+                verify(name, path, wheel, extras, Path(folder))
+            print(f"{name}: ok")
+    except (AssertionError, ScriptError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

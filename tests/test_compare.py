@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.compare import CompareError, Difference, compare, parse
+from scripts.compare import CompareError, SpecDifference, compare, parse
 
 STRING: dict[str, Any] = {"type": "string"}
 NULL: dict[str, Any] = {"type": "null"}
@@ -26,7 +26,7 @@ def with_parameters(*parameters: dict[str, Any]) -> dict[str, Any]:
     return document(STRING, parameters=list(parameters))
 
 
-def brief(differences: list[Difference]) -> list[tuple[str, str, str]]:
+def brief(differences: list[SpecDifference]) -> list[tuple[str, str, str]]:
     return [(difference.place, difference.aspect, difference.kind) for difference in differences]
 
 
@@ -47,9 +47,9 @@ TEXT = {"Text": {"type": ["string", "null"]}}
 
 
 @pytest.mark.parametrize("theirs", NULLABLE, ids=json.dumps)
-@pytest.mark.parametrize("ours", NULLABLE, ids=json.dumps)
-def test_null_in_any_spelling(ours: Any, theirs: Any) -> None:
-    assert compare(document(ours, TEXT), document(theirs, TEXT)) == []
+def test_null_in_any_spelling(theirs: Any) -> None:
+    for ours in NULLABLE:
+        assert compare(document(ours, TEXT), document(theirs, TEXT)) == [], ours
     assert brief(compare(document(STRING), document(theirs, TEXT))) == [("body", "null", "widened")]
 
 
@@ -234,8 +234,8 @@ def test_json_and_yaml_and_3_0() -> None:
     [
         ("{", "x is neither JSON nor YAML."),
         ("a: [", "x is neither JSON nor YAML."),
-        ("[]", "x is no OpenAPI document of version 3.0 or 3.1."),
-        ('{"swagger": "2.0", "paths": {}}', "x is no OpenAPI document of version 3.0 or 3.1."),
+        ("[]", "x is not an OpenAPI document of version 3.0 or 3.1."),
+        ('{"swagger": "2.0", "paths": {}}', "x is not an OpenAPI document of version 3.0 or 3.1."),
         ('{"openapi": "3.1.0"}', "x has no paths."),
         ("[" * 100_000, "x is nested too deeply."),
     ],
@@ -251,8 +251,8 @@ def test_what_is_no_document(text: str, reason: str) -> None:
     [
         ({"$ref": "#/components/schemas/None"}, "leads nowhere"),
         ({"$ref": "other.yaml#/A"}, "leads out of the document"),
-        ({"$ref": "#/components/schemas/A"}, "circle"),
-        ({"properties": 5}, "no OpenAPI"),
+        ({"$ref": "#/components/schemas/A"}, "circular"),
+        ({"properties": 5}, "not valid OpenAPI"),
     ],
 )
 def test_what_cannot_be_compared(schema: Any, reason: str) -> None:

@@ -1,9 +1,9 @@
-"""The pages under docs/ are true: their code runs, what they name exists, and the links of the site lead somewhere."""
+"""The pages under docs/ are true: their code runs, and what is made for them is whole."""
 
 from __future__ import annotations
 
 import copy
-import sys
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from blocks import blocks, run
 
 import mixpeek_batches
 from contract_tests.clauses import CLAUSES
-from mixpeek_batches import TaskStatus, TaskType
-from scripts import docs, docs_links
+from mixpeek_batches import TaskStatus, TaskType, cli
+from scripts import docs
+from scripts.process import ScriptError
 
 PAGES = {str(page.relative_to(docs.SOURCE)): page.read_text(encoding="utf-8") for page in docs.pages()}
 
@@ -23,41 +24,6 @@ PAGES = {str(page.relative_to(docs.SOURCE)): page.read_text(encoding="utf-8") fo
 def test_blocks_run(name: str, tmp_path: Path) -> None:
     """Every code block runs as it stands, and prints what the page says."""
     run(blocks(PAGES[name]), tmp_path)
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_names_exist(name: str) -> None:
-    assert docs.misnamed(PAGES[name]) == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "`--no-such`",
-        "`Clients`",
-        "`Client.cancel_all`",
-        "`client.cancel_all()`",
-        "`error.reasons`",
-        "`make no-such`",
-        "`MIXPEEK_KEY`",
-        "`scripts/no_such.py`",
-        "```sh\nmixpeek-batches cancel --no-such\n```",
-        "```sh\nmake no-such\n```",
-        "```yaml\ncommand: mixpeek-batches mock --no-such\n```",
-        "<!-- made: no-such -->",
-    ],
-)
-def test_wrong_names_are_found(text: str) -> None:
-    assert len(docs.misnamed(text)) == 1
-
-
-def test_wrong_names_fail_the_build(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "index.md").write_text("`--no-such`")
-    monkeypatch.setattr(docs, "SOURCE", tmp_path)
-    assert docs.main() == 1
-    assert capsys.readouterr().err == "docs/index.md: there is no --no-such\n"
 
 
 def test_http_reference_has_everything() -> None:
@@ -73,8 +39,10 @@ def test_http_reference_has_everything() -> None:
 
 
 def test_generated_lists_are_whole() -> None:
-    """Options, clauses and errors are all there."""
-    assert all(option in docs.command() for option in docs.options() - {"-h", "--help", "--version"})
+    """Commands with their options, clauses and errors are all there."""
+    for name, command in cli.app.commands.items():
+        assert f"Usage: mixpeek-batches {name} " in docs.command()
+        assert all(option in docs.command() for parameter in command.params for option in parameter.opts)
     assert all(f"| `{name}` |" in docs.clauses() for name in CLAUSES)
     assert all(f"[`{name}`]" in docs.error_classes() for name in mixpeek_batches.__all__ if name.endswith("Error"))
     assert docs.codes().count("\n") > 2
@@ -129,7 +97,7 @@ def test_what_the_contract_does_not_say_is_told(
 ) -> None:
     """What the reference cannot show fails with a sentence that names it."""
     change(spec)
-    with pytest.raises(docs.DocsError, match=said) as caught:
+    with pytest.raises(ScriptError, match=said) as caught:
         docs.filled(PAGES["reference/http.md"])
     assert str(caught.value).startswith("openapi.yaml: ")
 
@@ -139,23 +107,21 @@ def _parameter(spec: dict[str, Any], number: int) -> dict[str, Any]:
     return found
 
 
-def test_evidence_is_recorded() -> None:
-    """Each kept result says which command made it, and on which day."""
-    for name, made in (("contract", docs.contract_report), ("mutants", docs.mutants), ("drift", docs.drift)):
-        assert (docs.EVIDENCE / f"{name}.json").exists()
-        assert made().startswith(f"`make {name}")
-
-
-def test_links_of_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link to a missing page, a missing anchor, and anything loaded from elsewhere are found."""
-    (tmp_path / "a.html").write_text(
-        '<h1 id="top">A</h1><a href="b.html#in">b</a> <a href="https://example.com/">x</a>'
-    )
-    (tmp_path / "b.html").write_text('<p id="in"></p><a href="a.html#top">a</a>')
-    assert docs_links.problems(tmp_path) == []
-    (tmp_path / "c.html").write_text('<a href="no.html">a</a><a href="a.html#no">b</a><script src="//a.com/s.js">')
-    (tmp_path / "c.css").write_text("body { background: url(https://example.com/i.png) }")
-    found = docs_links.problems(tmp_path)
-    assert [line.split()[1] for line in found] == ["links", "links", "loads", "loads"]
-    monkeypatch.setattr(sys, "argv", ["docs_links", str(tmp_path)])
-    assert docs_links.main() == 1
+def test_results_of_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page shows what the contract tests wrote, and says how to get it where they did not run."""
+    monkeypatch.setattr(docs, "REPORTS", tmp_path)
+    assert docs.contract_report() == "`make contract` has not run here."
+    assert "`make mutants docs` runs them" in docs.mutants()
+    clause = {"name": "cancel", "sentence": "It cancels.", "state": "held", "checks": 1200}
+    report = {"counts": {"held": 1, "broken": 0}, "statuses": {"200": 3}, "requests": 1697, "target": "the mock"}
+    (tmp_path / "report.json").write_text(json.dumps({**report, "seconds": 2.5, "clauses": [clause]}))
+    found = [{"mutant": "201", "caught_by": "cancel", "after": 7}, {"mutant": "none", "caught_by": "", "after": 0}]
+    (tmp_path / "mutants.json").write_text(json.dumps(found))
+    text = docs.contract_report()
+    assert "Of 1 clauses: **1 held**, **0 broken**. 1,697 requests to the mock in 2.5 s; answers: 200: 3." in text
+    assert "<details markdown>" in text
+    assert "| `cancel` | It cancels. | held | 1,200 |" in text
+    text = docs.mutants()
+    assert "2 mutants, **1 caught, 1 survived**." in text
+    assert "<details markdown open>" in text
+    assert "| 201 | `cancel` | 7 |" in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,8 @@ import yaml
 from packaging.version import Version
 
 from scripts.compare import CompareError
-from scripts.gate import (
-    RELEASED_API,
-    RELEASED_SPEC,
-    Change,
-    Step,
-    changes_of_api,
-    changes_of_spec,
-    gate,
-    listed,
-    public_api,
-)
+from scripts.gate import Api, Change, Step, changes_of_api, changes_of_spec, gate, public_api
+from scripts.process import ScriptError, git
 
 ROOT = Path(__file__).parent.parent
 OURS: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text())
@@ -43,8 +33,8 @@ FORCE = {"name": "force", "in": "query", "schema": {"type": "boolean"}}
     ("edit", "step", "named"),
     [
         (lambda schemas, post: None, Step.NONE, ""),
-        (lambda schemas, post: post.update(description="Other words."), Step.PATCH, "words"),
-        (lambda schemas, post: schemas["TaskStatus"].update(examples=["DRAFT"]), Step.PATCH, "words"),
+        (lambda schemas, post: post.update(description="Other words."), Step.PATCH, "wording"),
+        (lambda schemas, post: schemas["TaskStatus"].update(examples=["DRAFT"]), Step.PATCH, "wording"),
         (_status([*STATUSES, "PAUSED"]), Step.MINOR, "200 status: value added: PAUSED"),
         (_status(STATUSES[:-1]), Step.MAJOR, "200 status: value removed: DRAFT"),
         (lambda s, _: s["TaskResponse"]["properties"].update(job={"type": "string"}), Step.MINOR, "200 job"),
@@ -111,7 +101,7 @@ def helper(x): ...
 """
 
 
-def _package(folder: Path, source: str = SOURCE, inside: str = INSIDE) -> dict[str, Any]:
+def _package(folder: Path, source: str = SOURCE, inside: str = INSIDE) -> Api:
     for name, files in {
         "src/mixpeek_batches": {"__init__": source, "_inside": inside, "pytest_plugin": ""},
         "src/mixpeek_batches/mock": {"__init__": ""},
@@ -142,11 +132,16 @@ def _package(folder: Path, source: str = SOURCE, inside: str = INSIDE) -> dict[s
         ("*, c: float | None = None", "*, c: float = 0", Step.MAJOR, "call(c)"),
         ("*, c: float | None = None", "**c: float", Step.MAJOR, "call(c)"),
         ("a: int, b", "a: int = 0, b", Step.MINOR, "call(a)"),
-        ('a: int, b: str = "x"', 'z: int = 1, a: int = 1, b: str = "x"', Step.MAJOR, "another order"),
+        (
+            'a: int, b: str = "x"',
+            'z: int = 1, a: int = 1, b: str = "x"',
+            Step.MAJOR,
+            "call(a): positional or keyword 1: int = 1 in place of",
+        ),
         ('b: str = "x"', 'b: str = "y"', Step.MAJOR, "call(b)"),
         ('b: str = "x", ', "", Step.MAJOR, "call(b) is gone"),
-        ("-> int: ...\ndef _p", "-> str: ...\ndef _p", Step.MAJOR, "returns is 'str' in place of 'int'"),
-        ("async def wait", "def wait", Step.MAJOR, "Child.wait: async"),
+        ("-> int: ...\ndef _p", "-> str: ...\ndef _p", Step.MAJOR, "call: function: str in place of function: int"),
+        ("async def wait", "def wait", Step.MAJOR, "Child.wait: function: str in place of async function: str"),
         ("class Child(Base)", "class Child", Step.MAJOR, "Child"),
         ("size: int", "size: str", Step.MAJOR, "Child.size"),
     ],
@@ -178,27 +173,37 @@ def test_step_of_a_change_to_what_is_passed_on(tmp_path: Path, old: str, new: st
 
 
 def test_the_listing_has_what_users_hold_on_to() -> None:
-    listing = public_api(ROOT)
-    assert listing["mixpeek_batches.Client.cancel_batch"]["returns"] == "TaskResponse"
-    assert listing["mixpeek_batches.AsyncClient.cancel_batch"]["async"]
-    assert listing["mixpeek_batches.TaskStatus.CANCELED"]["value"] == "'CANCELED'"
-    assert listing["mixpeek_batches.NotFoundError"]["bases"] >= ["APIStatusError"]
-    assert {f"mixpeek_batches.mock.MockServer.{name}" for name in ("url", "add_batch", "fail_next")} <= listing.keys()
-    assert "mixpeek_batches.pytest_plugin.mixpeek_mock" in listing
-    assert not [path for path in listing if "._" in path.replace(".__", "")]
-    assert str(ROOT) not in listed(listing)
+    api = public_api(ROOT)
+    assert api["mixpeek_batches.Client.cancel_batch"].type == "TaskResponse"
+    assert api["mixpeek_batches.AsyncClient.cancel_batch"].kind == "async function"
+    assert api["mixpeek_batches.TaskStatus.CANCELED"].value == "'CANCELED'"
+    assert "APIStatusError" in (api["mixpeek_batches.NotFoundError"].type or "").split(", ")
+    assert {f"mixpeek_batches.mock.MockServer.{name}" for name in ("url", "add_batch", "fail_next")} <= api.keys()
+    assert "mixpeek_batches.pytest_plugin.mixpeek_mock" in api
+    assert not [path for path in api if "._" in path.replace(".__", "")]
+
+
+CHANGELOG = "# Changelog\n\n## {} (2026-01-02)\n\n- All.\n"
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the gate reads of a checkout, released at 0.1.0."""
-    for name in ("src", "generated"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Test")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@example.com")
+    _package(tmp_path)
     _write(tmp_path, "0.1.0")
-    (tmp_path / "releases").mkdir()
-    shutil.copy(tmp_path / "openapi.yaml", tmp_path / RELEASED_SPEC)
-    (tmp_path / RELEASED_API).write_text(listed(public_api(tmp_path)))
+    (tmp_path / "CHANGELOG.md").write_text(CHANGELOG.format("0.1.0"))
+    git(tmp_path, "init", "--quiet")
+    _commit(tmp_path)
+    git(tmp_path, "tag", "v0.1.0")
     return tmp_path
+
+
+def _commit(root: Path) -> None:
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--allow-empty", "--message", "A change")
 
 
 def _write(
@@ -212,45 +217,77 @@ def _write(
 
 
 @pytest.mark.parametrize(
-    ("version", "change", "passes"),
+    ("version", "change", "said"),
     [
-        ("0.1.0", {}, True),
-        ("0.1.1", {}, True),
-        ("0.1.0", {"words": "Others."}, False),
-        ("0.1.1", {"words": "Others."}, True),
-        ("0.1.1", {"more": ("PAUSED",)}, False),
-        ("0.2.0", {"more": ("PAUSED",)}, True),
-        ("0.1.1", {"fewer": ("DRAFT",)}, False),
-        ("0.2.0", {"fewer": ("DRAFT",)}, True),
-        ("0.0.9", {}, False),
+        ("0.1.0", {"words": "Words."}, "0 changes since 0.1.0 need no step; 0.1.0 takes no step."),
+        ("0.1.1", {"words": "Others."}, "1 changes since 0.1.0 need a patch step; 0.1.1 takes a patch step."),
+        ("0.2.0", {"fewer": ("DRAFT",)}, "1 changes since 0.1.0 need a minor step; 0.2.0 takes a minor step."),
     ],
 )
-def test_gate(checkout: Path, version: str, change: dict[str, Any], passes: bool) -> None:
+def test_a_step_that_is_large_enough(checkout: Path, version: str, change: dict[str, Any], said: str) -> None:
+    _commit(checkout)
     _write(checkout, version, **change)
-    passed, text = gate(checkout)
-    assert passed is passes, text
-    if version == "0.1.1" and not passed:
-        kind = "an addition" if "more" in change else "breaks users"
-        assert "info.version is 0.1.1, a patch step after 0.1.0, but a minor step is needed:" in text
-        assert f"({kind})" in text
-        assert "PAUSED" in text or "DRAFT" in text
+    assert gate(checkout) == said
+
+
+SMALL = "info.version is 0.1.1, a patch step after 0.1.0, but a minor step is needed:\n  openapi.yaml: POST "
+
+
+@pytest.mark.parametrize(
+    ("version", "change", "said"),
+    [
+        (
+            "0.1.0",
+            {"words": "Others."},
+            "no step after 0.1.0, but a patch step is needed:\n  openapi.yaml: its wording",
+        ),
+        ("0.1.1", {"more": ("PAUSED",)}, f"{SMALL}{ENDPOINT} 200 status: value added: PAUSED (an addition)"),
+        ("0.1.1", {"fewer": ("DRAFT",)}, f"{SMALL}{ENDPOINT} 200 status: value removed: DRAFT (breaks users)"),
+        ("0.0.9", {}, "info.version is 0.0.9, which is before the last release, 0.1.0."),
+    ],
+)
+def test_a_step_that_is_too_small(checkout: Path, version: str, change: dict[str, Any], said: str) -> None:
+    _write(checkout, version, **change)
+    with pytest.raises(ScriptError) as caught:
+        gate(checkout)
+    assert said in str(caught.value)
 
 
 def test_gate_sees_the_package(checkout: Path) -> None:
     path = checkout / "src" / "mixpeek_batches" / "__init__.py"
-    path.write_text(path.read_text().replace('    "UNSET",\n', ""))
-    passed, text = gate(checkout)
-    assert not passed
-    assert "mixpeek_batches.UNSET is gone (breaks users)" in text
+    path.write_text(path.read_text().replace('"call", ', ""))
+    with pytest.raises(ScriptError, match=r"mixpeek_batches\.call is gone \(breaks users\)"):
+        gate(checkout)
 
 
-def test_nothing_is_released_yet(checkout: Path) -> None:
-    shutil.rmtree(checkout / "releases")
-    assert gate(checkout) == (True, "Nothing is released yet, so any version will do.")
+def test_the_commit_of_a_release_is_compared_with_the_release_before(checkout: Path) -> None:
+    _write(checkout, "0.2.0", more=("PAUSED",))
+    (checkout / "CHANGELOG.md").write_text(CHANGELOG.format("0.2.0") + CHANGELOG.format("0.1.0"))
+    _commit(checkout)
+    git(checkout, "tag", "v0.2.0")
+    assert gate(checkout) == "1 changes since 0.1.0 need a minor step; 0.2.0 takes a minor step."
+    _write(checkout, "0.2.0")  # from here on with that one
+    with pytest.raises(ScriptError, match=r"no step after 0\.2\.0"):
+        gate(checkout)
 
 
-def test_a_record_that_is_none(checkout: Path) -> None:
-    (checkout / RELEASED_SPEC).write_text("[]")
+def test_tags_that_were_not_fetched(checkout: Path) -> None:
+    """A clone without tags is not taken for a project that has released nothing."""
+    git(checkout, "tag", "--delete", "v0.1.0")
+    assert gate(checkout) == "Nothing is released yet, so any version will do."
+    _write(checkout, "0.1.1")
+    with pytest.raises(ScriptError, match=r"there is no tag v0\.1\.0: fetch the tags"):
+        gate(checkout)
+
+
+def test_without_git(checkout: Path) -> None:
+    (checkout / ".git").rename(checkout / "elsewhere")
+    assert gate(checkout) == "There is no git history here, so the version's step is not checked."
+
+
+def test_a_contract_that_is_none(checkout: Path) -> None:
+    _commit(checkout)
+    (checkout / "openapi.yaml").write_text("[]")
     with pytest.raises(CompareError):
         gate(checkout)
 

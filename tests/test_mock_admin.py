@@ -302,11 +302,12 @@ def test_a_wrong_method(mixpeek_mock: MockServer, admin: Admin, path: str, allow
     assert len(mixpeek_mock.batches) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"a: 1", b"[" * 100_000, b"1" * 5_000, b'{"a": 1}}'])
 @pytest.mark.parametrize("path", READING)
-def test_a_body_that_is_no_json(admin: Admin, path: str, content: bytes) -> None:
+def test_a_body_that_is_not_valid_json(admin: Admin, path: str) -> None:
     """A body that is not valid JSON is 400 and says what is wrong with it."""
-    assert _message(admin("POST", path, content=content), 400).startswith("The body is not JSON: ")
+    for content in (b"", b"{", b"\xff", b"a: 1", b"[" * 100_000, b"1" * 5_000, b'{"a": 1}}'):
+        message = _message(admin("POST", path, content=content), 400)
+        assert message.startswith("The body is not JSON: "), content[:10]
 
 
 @pytest.mark.parametrize("depth", [100, 400, 600, 900, 990])
@@ -326,13 +327,13 @@ def test_a_deep_body(mixpeek_mock: MockServer, admin: Admin, path: str, body: st
     assert send(mixpeek_mock).status_code == (200 if answer.is_success else 404)
 
 
-@pytest.mark.parametrize("value", [None, True, 7, 1.5, "text", [], [GOOD]])
 @pytest.mark.parametrize("path", READING)
-def test_json_that_is_no_object(admin: Admin, path: str, value: Any) -> None:
-    """JSON that is no object, nor a list where one may be, is 422 and names the fields."""
-    if path == "/_mock/batches" and isinstance(value, list):
-        value = [value]
-    assert "A JSON object is needed; the fields are " in _message(admin("POST", path, content=json.dumps(value)), 422)
+def test_json_that_is_not_an_object(admin: Admin, path: str) -> None:
+    """JSON that is not an object, nor a list where one may be, is 422 and names the fields."""
+    for value in (None, True, 7, 1.5, "text", [], [GOOD]):
+        sent = [value] if path == "/_mock/batches" and isinstance(value, list) else value
+        message = _message(admin("POST", path, content=json.dumps(sent)), 422)
+        assert "A JSON object is needed; the fields are " in message, value
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,8 @@ def test_cancelled_call_leaks_no_connection(script: Script) -> None:
         asyncio.run(asyncio.wait_for(run(peer), 10))
 
 
-def test_close_while_a_call_is_under_way() -> None:
-    """A client that is closed ends the call that another thread has in flight with an error of ours, or lets it end."""
+def test_close_while_a_call_is_in_flight() -> None:
+    """Closing a client ends the call that another thread has in flight with one of our errors, or lets it complete."""
     errors: list[BaseException] = []
 
     def run(client: Client) -> None:

@@ -61,6 +61,15 @@ def test_ci_covers_the_versions_that_the_package_names() -> None:
     assert _load("release")["on"] == {"push": {"tags": ["v[0-9]+.[0-9]+.[0-9]+"]}}
 
 
+@pytest.mark.parametrize("name", sorted(WORKFLOWS))
+def test_the_gate_sees_the_last_release(name: str) -> None:
+    """A job that runs the gate has the tags, which a shallow checkout lacks."""
+    for job in _load(name)["jobs"].values():
+        runs = " ".join(step.get("run", "") for step in job["steps"])
+        if re.search(r"make check\b|\.ci/run", runs):
+            assert job["steps"][0]["with"]["fetch-depth"] == 0
+
+
 def test_publishing_gets_nothing_but_the_artefacts() -> None:
     """The job that may publish checks nothing out, and runs nothing of ours."""
     publish = _load("release")["jobs"]["publish"]
