@@ -328,7 +328,9 @@ class AsyncRun(_Run):
         outcome: Outcome | BaseException
         try:
             outcome = await self._send(job)
-        except Exception as error:  # a bug in a hook of the user's; raised where the results are read
+        except BaseException as error:  # a bug in a hook of the user's, or a cancellation; raised where results are read
+            if self._over:
+                return
             outcome = error
         self._outcomes.append((job, outcome))
         self._wake.set()
@@ -343,7 +345,7 @@ class AsyncRun(_Run):
             self._wanted = anyio.Event()
             try:
                 pair = await anext(pairs, _END)
-            except Exception as error:  # raised once all that came before has ended
+            except BaseException as error:  # raised once all that came before has ended
                 self._failure, pair = error, _END
             self._pairs_fetched.append(pair)
             self._wake.set()

@@ -108,7 +108,8 @@ class _Attempt:
     """What a connection's backend and its transport both know about the attempt that is under way."""
 
     deadline = 0.0
-    fresh = False  # the connection was opened for it
+    opened = False  # there has been a connection; what takes the place of the network, as test tools do, opens none
+    kept = False  # the connection was there before it
     answered = False  # a byte of the answer has come
     aborted = False
     socket: socket.socket | None = None
@@ -136,14 +137,14 @@ class Transport:
     def send(self, request: httpx.Request, timeout: float) -> httpx.Response:
         """Send a request, and give the response before its body is read."""
         attempt = self._attempt
-        attempt.fresh = attempt.answered = False
+        attempt.kept, attempt.answered = attempt.opened, False
         attempt.deadline = time.monotonic() + timeout
         return self._transport.handle_request(request)
 
     @property
     def was_stale(self) -> bool:
         """Whether the attempt went to a kept connection that ended before the first byte of an answer."""
-        return not self._attempt.fresh and not self._attempt.answered
+        return self._attempt.kept and not self._attempt.answered
 
     def abort(self) -> None:
         """End the attempt that is under way, from another thread."""
@@ -210,7 +211,7 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        self._attempt.fresh = True
+        self._attempt.opened, self._attempt.kept = True, False
         left = self._attempt.left(timeout, httpcore.ConnectTimeout)
         return _Stream(self._backend.connect_tcp(host, port, left, local_address, socket_options), self._attempt)
 
@@ -226,13 +227,13 @@ class AsyncTransport:
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and give the response before its body is read."""
-        self._attempt.fresh = self._attempt.answered = False
+        self._attempt.kept, self._attempt.answered = self._attempt.opened, False
         return await self._transport.handle_async_request(request)
 
     @property
     def was_stale(self) -> bool:
         """Whether the attempt went to a kept connection that ended before the first byte of an answer."""
-        return not self._attempt.fresh and not self._attempt.answered
+        return self._attempt.kept and not self._attempt.answered
 
     def forget(self) -> None:
         """Let go of a connection that the parent process goes on using; its event loop is not in this one."""
@@ -281,6 +282,6 @@ class _AsyncBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        self._attempt.fresh = True
+        self._attempt.opened, self._attempt.kept = True, False
         stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
         return _AsyncStream(stream, self._attempt)

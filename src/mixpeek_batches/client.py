@@ -81,7 +81,6 @@ class _BaseClient:
         self._base_url = _settings.checked_base_url(base_url, of_client, allow_http=allow_http)
         self._timeout = _settings.checked_timeout(timeout)
         self._max_retries = _settings.checked_count(max_retries, "max_retries", least=0)
-        self._traces = False  # the user's httpx client is known to tell when it has a connection
         self._prefix = str(self._base_url)
 
     def __repr__(self) -> str:
@@ -532,6 +531,8 @@ class AsyncClient(_BaseClient):
             options = _transports.options(self._base_url, local=_settings.is_loopback(self._base_url))
             self._pool.give_back(self._pool.take())  # so that what is wrong with it is said now
         self._scopes: set[Any] = set()  # the cancel scopes of what is in flight or waits
+        self._waiting: set[Any] = set()  # those of them that wait for the user's httpx client to have a connection
+        self._traces = False  # the user's httpx client is known to tell when it has one
         self._runs: set[AsyncRun] = set()
 
     async def __aenter__(self) -> Self:
@@ -703,18 +704,23 @@ class AsyncClient(_BaseClient):
     ) -> httpx.Response:
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
-        waiting = True
-
         async def trace(*_: object) -> None:
-            nonlocal waiting
-            if waiting:
-                waiting, self._traces = False, True
+            if scope in self._waiting:  # and now has a connection
+                self._waiting.discard(scope)
                 scope.deadline = anyio.current_time() + timeout
+            if not self._traces:
+                self._traces = True
+                for other in self._waiting:
+                    other.deadline = float("inf")
 
         request.extensions["trace"] = trace
+        self._waiting.add(scope)
         if self._traces:
-            scope.deadline = float("inf")  # until it has a connection
-        return await http.send(request, stream=True, follow_redirects=False)
+            scope.deadline = float("inf")
+        try:
+            return await http.send(request, stream=True, follow_redirects=False)
+        finally:
+            self._waiting.discard(scope)
 
 
 async def _close_shielded(transport: AsyncTransport) -> None:
