@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 import respx
@@ -20,10 +22,10 @@ from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from peer import TASK, Peer, Request, response
+from peer import HANG, TASK, Peer, Request, response
 from pytest_httpx import HTTPXMock
 
-from mixpeek_batches import APIConnectionError, AsyncClient, Client, MixpeekError, NotFoundError
+from mixpeek_batches import APIConnectionError, AsyncClient, Client, ConfigurationError, MixpeekError
 
 HOST = "https://api.mixpeek.com"
 PAIRS = [("bkt_1", f"btch_{number}") for number in range(5)]
@@ -227,3 +229,56 @@ def test_small_pool(use: Use, call: Any, urls: list[str]) -> None:
     with Peer(slow) as peer:
         use(call, base_url=peer.url, http={"limits": httpx.Limits(max_connections=1)}, timeout=0.4, max_retries=0)
     assert (len(peer.requests), peer.connections) == (len(urls), 1)
+
+
+@EACH_WAY
+def test_what_a_users_client_brings(use: Use, call: Any, urls: list[str]) -> None:
+    """Its auth takes the place of a key, its cookies are sent, and its base URL is where requests go."""
+    with Peer(response()) as peer:
+        http = {"auth": ("user", "password"), "cookies": {"a": "b"}, "base_url": f"{peer.url}/gateway"}
+        use(call, http=http, api_key=None)
+        with pytest.raises(ConfigurationError, match="both"):
+            use(call, http=http, base_url=peer.url)
+    assert len(peer.requests) == len(urls)
+    for request in peer.requests:
+        assert request.line.startswith(b"POST /gateway/v1/buckets/bkt_1/batches/")
+        assert (request.header("Authorization"), request.header("Cookie")) == (b"Basic dXNlcjpwYXNzd29yZA==", b"a=b")
+
+
+@EACH_WAY
+def test_httpx_aiohttp(call: Any, urls: list[str]) -> None:
+    async def run(url: str) -> None:
+        async with HttpxAiohttpClient() as http, AsyncClient(api_key="sk_1", base_url=url, http_client=http) as client:
+            await call(client)
+
+    with Peer(response()) as peer:
+        asyncio.run(run(peer.url))
+    assert len(peer.requests) == len(urls)
+
+
+@EACH_WAY
+def test_users_client_that_is_closed_under_way(use: Use, call: Any, urls: list[str]) -> None:
+    """That ends the work with an error of ours, or one that names the cause, and nothing goes on."""
+
+    def close(client: Any) -> Any:
+        if isinstance(client, Client):
+            assert client._http is not None
+            threading.Timer(0.1, client._http.close).start()
+            return call(client)
+
+        async def run() -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(close_soon)
+                await call(client)
+
+        async def close_soon() -> None:
+            await anyio.sleep(0.1)
+            await client._http.aclose()
+
+        return run()
+
+    started = time.monotonic()
+    with Peer([HANG]) as peer, pytest.raises((MixpeekError, ExceptionGroup)):
+        use(close, base_url=peer.url, http={}, timeout=1, max_retries=0)
+    assert time.monotonic() - started < 3
+    assert our_threads() == []
