@@ -152,10 +152,11 @@ class Transport:
             self.forget()
             return
         self._attempt.aborted = True
-        if self._attempt.socket is not None:
+        sock = self._attempt.socket  # which its own thread may take away
+        if sock is not None:
             # Not SSLSocket's own, which takes the TLS state from under the thread that reads.
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(self._attempt.socket, socket.SHUT_RDWR)
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def forget(self) -> None:
         """Let go of a connection that the parent process goes on using."""
@@ -165,6 +166,30 @@ class Transport:
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
+
+
+class InFlight:
+    """Transports that send in some thread, until they are aborted. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._transports: set[Transport] = set()
+        self.aborted = False
+
+    def add(self, transport: Transport) -> None:
+        """Take a transport that is about to send; after `abort`, it sends nothing."""
+        self._transports.add(transport)
+        if self.aborted:
+            transport.abort()
+
+    def discard(self, transport: Transport) -> None:
+        """Let go of a transport."""
+        self._transports.discard(transport)
+
+    def abort(self) -> None:
+        """End what is under way, and all that follows."""
+        self.aborted = True
+        for transport in list(self._transports):
+            transport.abort()
 
 
 class _Stream(httpcore.NetworkStream):

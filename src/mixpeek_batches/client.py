@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ._bulk import AsyncRun, Outcome, ThreadRun
     from ._scheduler import Job
-    from ._transports import AsyncTransport, Pool, Transport
+    from ._transports import AsyncTransport, InFlight, Pool, Transport
     from .results import CancelResult
 
 logger = logging.getLogger("mixpeek_batches")
@@ -223,6 +223,11 @@ def _log_retry(bucket: str, batch: str, attempt: int, attempts: int, wait: float
     )
 
 
+def _is_lost(outcome: object) -> bool:
+    """Tell whether a connection was lost, where another may do."""
+    return isinstance(outcome, APIConnectionError) and outcome._transient and not isinstance(outcome, APITimeoutError)
+
+
 def _is_certificate_error(error: BaseException) -> bool:
     """Tell whether the server's certificate was refused, which stays so."""
     cause: BaseException | None = error
@@ -288,7 +293,7 @@ class Client(_BaseClient):
             options = _transports.options(self._base_url, local=_settings.is_loopback(self._base_url))
             self._pool.give_back(self._pool.take())  # so that what is wrong with it is said now
         self._closing = threading.Event()
-        self._in_flight: set[Transport] = set()
+        self._in_flight = _transports.InFlight()
         self._runs: set[ThreadRun] = set()
 
     def __enter__(self) -> Self:
@@ -305,7 +310,7 @@ class Client(_BaseClient):
         self._closing.set()
         for run in list(self._runs):
             run.close()
-        _abort(self._in_flight)
+        self._in_flight.abort()
         for transport in free:
             transport.close()
 
@@ -414,14 +419,14 @@ class Client(_BaseClient):
         return run
 
     def _attempt(
-        self, request: httpx.Request, timeout: float, in_flight: set[Transport], *, resend: bool = True
+        self, request: httpx.Request, timeout: float, in_flight: InFlight, *, resend: bool = True
     ) -> tuple[TaskResponse | MixpeekError, int]:
         """Send a request, and give the outcome and how many times it was sent.
 
         Args:
             request: The request.
             timeout: Seconds.
-            in_flight: Holds the transport meanwhile, for who may want to abort it.
+            in_flight: Holds the transport meanwhile.
             resend: Send again, at once, where a kept connection turns out to have ended.
         """
         if self._http is not None:
@@ -443,7 +448,7 @@ class Client(_BaseClient):
             if self._pool.closed:
                 transport.close()
         transport.close()
-        if not (resend and transport.was_stale and outcome._transient) or isinstance(outcome, APITimeoutError):
+        if in_flight.aborted or not (resend and transport.was_stale and _is_lost(outcome)):
             return outcome, 1
         return self._attempt(request, timeout, in_flight, resend=False)[0], 2
 
@@ -476,11 +481,6 @@ class Client(_BaseClient):
         else:
             return self._interpret(request, response, body, clock.started)
         return failure
-
-
-def _abort(in_flight: set[Transport]) -> None:
-    for transport in list(in_flight):
-        transport.abort()
 
 
 class AsyncClient(_BaseClient):
@@ -659,9 +659,7 @@ class AsyncClient(_BaseClient):
             await _close_shielded(transport)
             raise
         await _close_shielded(transport)
-        if not isinstance(outcome, APIConnectionError):
-            return outcome, 1
-        if not (resend and transport.was_stale and outcome._transient) or isinstance(outcome, APITimeoutError):
+        if not (resend and transport.was_stale and _is_lost(outcome)):
             return outcome, 1
         return (await self._attempt(request, timeout, resend=False))[0], 2
 
