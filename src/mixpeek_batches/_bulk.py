@@ -288,7 +288,7 @@ class AsyncRun(_Run):
         try:
             await started.wait()
             assert self._tasks is not None
-            if isinstance(self._pairs, AsyncIterable):
+            if isinstance(self._pairs, AsyncIterable) and not self._over:
                 self._tasks.start_soon(self._feed, aiter(self._pairs))
             while True:
                 while self._outcomes:

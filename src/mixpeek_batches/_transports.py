@@ -237,8 +237,17 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         self._attempt.opened, self._attempt.kept = True, False
-        left = self._attempt.left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._backend.connect_tcp(host, port, left, local_address, socket_options), self._attempt)
+        failure: Exception | None = None
+        # Given a name, httpcore would give each of its addresses all the time.
+        for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            left = self._attempt.left(timeout, httpcore.ConnectTimeout)
+            try:
+                stream = self._backend.connect_tcp(str(address[0]), port, left, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _Stream(stream, self._attempt)
+        raise failure or httpcore.ConnectError(f"{host} has no address")
 
 
 class AsyncTransport:
