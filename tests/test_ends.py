@@ -25,7 +25,7 @@ import httpx
 import pytest
 import trio
 from bulk import our_threads, wait_until
-from peer import HANG, Drip, Peer, Request, Script, response
+from peer import HANG, TASK, Drip, Peer, Request, Script, response
 
 from mixpeek_batches import (
     APIConnectionError,
@@ -42,6 +42,7 @@ STUCK: dict[str, Script] = {
     "dripping": [Drip(response(), 0.2)],
     "handshake": [HANG],  # asked for https, it says nothing
 }
+PAIRS = [("bkt_1", str(number)) for number in range(20)]
 ALL_RUNNERS = ["threads", "asyncio", "trio"]
 
 
@@ -146,6 +147,8 @@ def test_closed_client(runner: str, call: Any, stuck: str) -> None:
         run(runner, closed, stuck)
 
 
+# ssl.SSLContext leaves a socket to the garbage collector where Ctrl-C ends its handshake.
+@pytest.mark.filterwarnings("ignore:.*ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
 @each_runner
 @each_call
 def test_ctrl_c(runner: str, call: Any, stuck: str) -> None:
@@ -332,14 +335,244 @@ def test_a_result_can_be_hashed() -> None:
     assert hash(CancelResult(bucket_identifier="bkt_1", batch_id="btch_1"))
 
 
+# Processes that are forked
+
+
+def in_a_fork(call: Callable[[], str]) -> str:
+    """Call a function in a child process, and give what it gives, or the name of what it raises."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(3)
+        try:
+            text = call()
+        except BaseException as error:
+            text = type(error).__name__
+        os.write(writer, text.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as told:
+        text = told.read()
+    assert os.waitpid(child, 0)[1] == 0
+    return text
+
+
+def by_batch(request: Request) -> bytes:
+    return response(200, TASK | {"task_id": str(number_of(request))})
+
+
 def test_a_forked_child_opens_its_own_connection() -> None:
-    with Peer(response()) as peer, Client(api_key="sk_test", base_url=peer.url) as client:
-        client.cancel_batch("bkt_1", "parent")
-        child = os.fork()
-        if not child:
-            client.cancel_batch("bkt_1", "child")
+    with Peer(by_batch) as peer, Client(api_key="sk_test", base_url=peer.url) as client:
+
+        def child() -> str:
+            task_id = client.cancel_batch("bkt_1", "2").task_id
             client.close()
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-        client.cancel_batch("bkt_1", "parent")
+            return task_id
+
+        assert client.cancel_batch("bkt_1", "1").task_id == "1"
+        assert in_a_fork(child) == "2"
+        assert client.cancel_batch("bkt_1", "3").task_id == "3"
         assert peer.connections == 2
+
+
+def test_an_asynchronous_client_in_a_forked_child() -> None:
+    with Peer(by_batch) as peer:
+        client = AsyncClient(api_key="sk_test", base_url=peer.url)
+
+        async def cancel(batch: str) -> str:
+            return (await client.cancel_batch("bkt_1", batch)).task_id
+
+        with asyncio.Runner() as runner:
+            assert runner.run(cancel("1")) == "1"
+            assert in_a_fork(lambda: asyncio.run(cancel("2"))) == "2"
+            assert runner.run(cancel("3")) == "3"
+            runner.run(client.close())
+        assert peer.connections == 2
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_generator_in_a_forked_child(begun: bool) -> None:
+    """One that has begun is not to be used in a child, and one that has not begins anew; the parent's goes on."""
+    with Peer(by_batch) as peer, Client(api_key="sk_test", base_url=peer.url) as client:
+        results = client.cancel_batches(((("bkt_1", str(number)) for number in range(50))))
+        seen = [next(results)] if begun else []
+
+        def child() -> str:
+            own = list(results)
+            assert all(result.unwrap().task_id == result.batch_id for result in own)
+            return str(len(own))
+
+        assert in_a_fork(child) == ("ConfigurationError" if begun else "50")
+        seen += results
+        assert sorted(int(result.unwrap().task_id) for result in seen) == list(range(50))
+
+
+def test_an_asynchronous_generator_in_a_forked_child() -> None:
+    with Peer(by_batch) as peer:
+        client = AsyncClient(api_key="sk_test", base_url=peer.url)
+        results = client.cancel_batches(("bkt_1", str(number)) for number in range(50))
+
+        async def rest() -> list[CancelResult]:
+            return [result async for result in results]
+
+        async def first() -> list[CancelResult]:
+            return [await anext(results)]
+
+        with asyncio.Runner() as runner:
+            seen = runner.run(first())
+            assert in_a_fork(lambda: str(len(runner.run(rest())))) == "ConfigurationError"
+            seen += runner.run(rest())
+            runner.run(client.close())
+    assert sorted(int(result.unwrap().task_id) for result in seen) == list(range(50))
+
+
+def test_multiprocessing_by_fork() -> None:
+    """A pool that is forked while a generator is held works, with connections of its own."""
+    with Peer(by_batch) as peer, Client(api_key="sk_test", base_url=peer.url) as client:
+        results = client.cancel_batches(endless())
+        next(results)
+        queue = multiprocessing.get_context("fork").SimpleQueue()
+
+        def work() -> None:
+            pairs = [("bkt_1", str(number)) for number in range(1000, 1020)]
+            queue.put(sorted(int(result.unwrap().task_id) for result in client.cancel_batches(pairs)))
+
+        process = multiprocessing.get_context("fork").Process(target=work)
+        process.start()
+        process.join(5)
+        assert process.exitcode == 0
+        assert queue.get() == list(range(1000, 1020))
+        assert next(results).error is None
+        results.close()
+
+
+# Odd threads
+
+
+def test_pairs_from_a_cursor() -> None:
+    """Pairs are advanced in the caller's own thread, as sqlite3 demands."""
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE batches (bucket, batch)")
+    database.executemany("INSERT INTO batches VALUES (?, ?)", [("bkt_1", str(number)) for number in range(100)])
+    with Peer(response()) as peer, Client(api_key="sk_test", base_url=peer.url) as client:
+        results = list(client.cancel_batches(database.execute("SELECT bucket, batch FROM batches")))
+    database.close()
+    assert [result.error for result in results] == [None] * 100
+
+
+@each_runner
+def test_context_variables(runner: str) -> None:
+    """A hook sees those of whoever asked for the results."""
+    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant")
+    seen: set[str] = set()
+
+    def hook(_: object) -> None:
+        seen.add(tenant.get("none"))
+
+    async def async_hook(_: object) -> None:
+        hook(None)
+
+    async def main() -> None:
+        async with httpx.AsyncClient(event_hooks={"request": [async_hook]}) as http:
+            client = AsyncClient(api_key="sk_test", base_url=peer.url, http_client=http)
+            assert [result.error async for result in client.cancel_batches(PAIRS)] == [None] * len(PAIRS)
+
+    token = tenant.set("ours")
+    with Peer(response()) as peer:
+        if runner == "threads":
+            with httpx.Client(event_hooks={"request": [hook]}) as http:
+                client = Client(api_key="sk_test", base_url=peer.url, http_client=http)
+                assert [result.error for result in client.cancel_batches(PAIRS)] == [None] * len(PAIRS)
+        else:
+            trio.run(main) if runner == "trio" else asyncio.run(main())
+    tenant.reset(token)
+    assert seen == {"ours"}
+
+
+def test_a_system_that_has_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that there are do the work; without any, the error says so, and nothing is stuck."""
+    start, left = threading.Thread.start, 2
+
+    def limited(thread: threading.Thread) -> None:
+        nonlocal left
+        if thread.name.startswith("mixpeek-batches"):
+            left -= 1
+            if left < 0:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with Peer(response()) as peer, Client(api_key="sk_test", base_url=peer.url) as client:
+        assert [result.error for result in client.cancel_batches(PAIRS)] == [None] * len(PAIRS)
+        assert peer.connections <= 2
+        with pytest.raises(RuntimeError, match="thread"):
+            list(client.cancel_batches(PAIRS))
+
+
+_GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import sys, gevent
+from mixpeek_batches import Client, ConfigurationError
+def run(count):
+    with Client(api_key="sk_test", base_url=sys.argv[1]) as client:
+        results = list(client.cancel_batches([("bkt_1", str(number)) for number in range(count)]))
+    assert all(result.canceled for result in results)
+    return len(results)
+assert run(20) == 20
+runs = [gevent.spawn(run, count) for count in (50, 60)]
+gevent.joinall(runs, raise_error=True)
+assert [one.value for one in runs] == [50, 60]
+client = Client(api_key="sk_test", base_url=sys.argv[2], max_retries=0)
+def wait():
+    try:
+        list(client.cancel_batches([("bkt_1", "1")] * 20))
+    except ConfigurationError as error:
+        return str(error)
+stuck = gevent.spawn(wait)
+gevent.sleep(0.2)
+client.close()
+assert "closed" in stuck.get(timeout=2)
+client = Client(api_key="sk_test", base_url=sys.argv[1])
+results = client.cancel_batches([("bkt_1", "1")] * 100)
+next(results)
+"""
+
+
+def test_gevent() -> None:
+    """Runs in greenlets, two at once, end as those in threads do."""
+    with Peer(response()) as peer, Peer([HANG]) as stuck:
+        ended = subprocess.run(
+            [sys.executable, "-W", "error", "-c", _GREENLETS, peer.url, stuck.url],
+            check=False,
+            timeout=15,
+            capture_output=True,
+            text=True,
+        )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+# Connecting
+
+
+def test_timeout_of_connecting_to_many_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time-out is that of the attempt, however many addresses of the host stay silent."""
+    look_up = socket.getaddrinfo
+
+    def three(host: str, *args: Any, **options: Any) -> Any:
+        return look_up(host, *args, **options) * (3 if host == "localhost" else 1)
+
+    monkeypatch.setattr(socket, "getaddrinfo", three)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as stack:
+        for _ in range(3):  # they fill its queue, and it answers no more
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        client = Client(
+            api_key="sk_test", base_url=f"http://localhost:{server.getsockname()[1]}", timeout=0.4, max_retries=0
+        )
+        started = time.monotonic()
+        with pytest.raises(APITimeoutError):
+            client.cancel_batch("bkt_1", "btch_1")
+        assert time.monotonic() - started < 0.7
+        client.close()

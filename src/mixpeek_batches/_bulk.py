@@ -155,14 +155,15 @@ class ThreadRun(_Run):
         self._closed = True
         self.end()
 
-    def end(self) -> None:
-        """Send nothing more, abort what is in flight, and let the threads end."""
+    def end(self) -> bool:
+        """Send nothing more, abort what is in flight, and let the threads end; tell whether it was going on."""
         if self._over or self._forked:
-            return
+            return False
         self._over = True
         self._todo.put(None)
         self.in_flight.abort()
         self._outcomes.put(None)
+        return True
 
     def results(self) -> Generator[CancelResult]:
         """Send, and give the results as they come."""
@@ -192,12 +193,11 @@ class ThreadRun(_Run):
                 else:
                     return
         finally:
-            self.end()
             self._runs.discard(self)
-            if not self._forked:
+            if self.end():
                 give_up = time.monotonic() + _JOIN_TIMEOUT
                 for thread in self._threads:
-                    if thread is not threading.current_thread():
+                    if thread.ident != threading.get_ident():
                         thread.join(max(0.0, give_up - time.monotonic()))
 
     def _start(self, job: Job) -> None:
