@@ -376,6 +376,7 @@ def test_a_forked_child_opens_its_own_connection() -> None:
 
 
 def test_an_asynchronous_client_in_a_forked_child() -> None:
+    """What the child does, to close the client at once too, leaves the parent's connection alone."""
     with Peer(by_batch) as peer:
         client = AsyncClient(api_key="sk_test", base_url=peer.url)
 
@@ -385,9 +386,30 @@ def test_an_asynchronous_client_in_a_forked_child() -> None:
         with asyncio.Runner() as runner:
             assert runner.run(cancel("1")) == "1"
             assert in_a_fork(lambda: asyncio.run(cancel("2"))) == "2"
+            assert in_a_fork(lambda: str(asyncio.run(client.close()))) == "None"
             assert runner.run(cancel("3")) == "3"
             runner.run(client.close())
         assert peer.connections == 2
+
+
+_LOOPS = """
+import asyncio, sys, trio
+from mixpeek_batches import AsyncClient
+client = AsyncClient(api_key="sk_test", base_url=sys.argv[1])
+async def cancel():
+    await client.cancel_batch("bkt_1", "1")
+    assert [result.error async for result in client.cancel_batches([("bkt_1", "1")] * 9)] == [None] * 9
+asyncio.run(cancel())
+asyncio.run(cancel())
+trio.run(cancel)
+asyncio.run(client.close())
+"""
+
+
+def test_one_event_loop_after_another() -> None:
+    """An AsyncClient may be used in another event loop once the first is over."""
+    with Peer(response()) as peer:
+        subprocess.run([sys.executable, "-c", _LOOPS, peer.url], check=True, timeout=10)
 
 
 @pytest.mark.parametrize("begun", [True, False])

@@ -37,34 +37,45 @@ class Pool(Generic[_T]):
     """
 
     def __init__(self, make: Callable[[], _T]) -> None:
-        self._make = make
+        self.make = make
         self._free: list[_T] = []
-        self._inherited: list[_T] = []
-        self._pid = os.getpid()
+        self._forgotten: list[_T] = []
+        self._owner: object = None
         self.closed = False
 
-    def take(self) -> _T:
-        """Give a transport that nobody else uses."""
-        if self._pid != os.getpid():  # connections are of the process that opened them
-            self._inherited, self._free, self._pid = self._free, [], os.getpid()
-            for transport in self._inherited:
-                transport.forget()
+    def take(self, loop: object = None) -> _T:
+        """Give a transport that nobody else uses.
+
+        Args:
+            loop: The event loop that is running.
+        """
+        self._belong_to(loop)
         if self.closed:
             raise ConfigurationError(CLOSED)
         try:
             return self._free.pop()
         except IndexError:
-            return self._make()
+            return self.make()
 
     def give_back(self, transport: _T) -> None:
         """Take back a transport whose last attempt ended well."""
         self._free.append(transport)
 
-    def drain(self) -> list[_T]:
+    def drain(self, loop: object = None) -> list[_T]:
         """Give the transports that are free, for their owner to close; no more are given then."""
+        self._belong_to(loop)
         self.closed = True
         free, self._free = self._free, []
         return free
+
+    def _belong_to(self, loop: object) -> None:
+        """Forget connections that another process, or another event loop, has opened."""
+        owner = os.getpid(), loop
+        if self._owner not in {None, owner}:
+            self._forgotten, self._free = self._free, []
+            for transport in self._forgotten:
+                transport.forget()
+        self._owner = owner
 
 
 def options(base_url: httpx.URL, *, local: bool) -> dict[str, Any]:
@@ -270,7 +281,7 @@ class AsyncTransport:
         return self._attempt.kept and not self._attempt.answered
 
     def forget(self) -> None:
-        """Let go of a connection that the parent process goes on using; its event loop is not in this one."""
+        """Let go of a connection of another process, or of an event loop that is over: there is none to close it."""
 
     async def close(self) -> None:
         """Close the connection."""

@@ -291,7 +291,7 @@ class Client(_BaseClient):
         self._pool: Pool[Transport] = _transports.Pool(lambda: _transports.Transport(**options))
         if http_client is None:
             options = _transports.options(self._base_url, local=_settings.is_loopback(self._base_url))
-            self._pool.give_back(self._pool.take())  # so that what is wrong with it is said now
+            self._pool.give_back(self._pool.make())  # so that what is wrong with it is said now
         self._closing = threading.Event()
         self._in_flight = _transports.InFlight()
         self._runs: set[ThreadRun] = set()
@@ -529,7 +529,7 @@ class AsyncClient(_BaseClient):
         self._pool: Pool[AsyncTransport] = _transports.Pool(lambda: _transports.AsyncTransport(**options))
         if http_client is None:
             options = _transports.options(self._base_url, local=_settings.is_loopback(self._base_url))
-            self._pool.give_back(self._pool.take())  # so that what is wrong with it is said now
+            self._pool.give_back(self._pool.make())  # so that what is wrong with it is said now
         self._scopes: set[Any] = set()  # the cancel scopes of what is in flight or waits
         self._waiting: set[Any] = set()  # those of them that wait for the user's httpx client to have a connection
         self._traces = False  # the user's httpx client is known to tell when it has one
@@ -543,9 +543,11 @@ class AsyncClient(_BaseClient):
 
     async def close(self) -> None:
         """Close the connections, and end what is in flight in any task. A second time does nothing."""
+        import anyio.lowlevel  # noqa: PLC0415 - a program without an event loop need not load it
+
         if self._pool.closed:
             return
-        free = self._pool.drain()
+        free = self._pool.drain(anyio.lowlevel.current_token())
         for run in list(self._runs):
             run.close()
         for scope in list(self._scopes):
@@ -649,7 +651,9 @@ class AsyncClient(_BaseClient):
             if self._pool.closed or self._http.is_closed:
                 raise ConfigurationError(_settings.CLOSED)
             return await self._exchange(self._http, request, timeout), 1
-        transport = self._pool.take()
+        import anyio.lowlevel  # noqa: PLC0415 - a program without an event loop need not load it
+
+        transport = self._pool.take(anyio.lowlevel.current_token())
         try:
             outcome = await self._exchange(transport, request, timeout)
             if not isinstance(outcome, APIConnectionError) and not self._pool.closed:
