@@ -198,8 +198,12 @@ def throw(results: Generator[CancelResult]) -> None:
 
 
 def in_another_thread(results: Generator[CancelResult]) -> None:
+    def run() -> None:
+        next(results)
+        results.close()
+
     next(results)
-    thread = threading.Thread(target=lambda: (next(results), results.close()))
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join()
 
@@ -282,6 +286,7 @@ def test_close_wakes_who_waits_to_retry(runner: str) -> None:
         run(runner, close_at_the_first_retry, peer.url)
     assert time.monotonic() - started < 2
     assert len(peer.requests) == 1
+
 
 _SCRIPT = """
 import itertools, sys
@@ -416,7 +421,7 @@ def test_one_event_loop_after_another() -> None:
 def test_a_generator_in_a_forked_child(begun: bool) -> None:
     """One that has begun is not to be used in a child, and one that has not begins anew; the parent's goes on."""
     with Peer(by_batch) as peer, Client(api_key="sk_test", base_url=peer.url) as client:
-        results = client.cancel_batches(((("bkt_1", str(number)) for number in range(50))))
+        results = client.cancel_batches(("bkt_1", str(number)) for number in range(50))
         seen = [next(results)] if begun else []
 
         def child() -> str:

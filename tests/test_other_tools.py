@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import httpx
 import pytest
 import respx
 import trio
-import vcr
+import vcr  # type: ignore[import-untyped]
 from bulk import our_threads
 from httpx_aiohttp import HttpxAiohttpClient
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
@@ -160,12 +160,13 @@ def test_opentelemetry(use: Use, call: Any, urls: list[str]) -> None:
     """Each request is a span, of the trace in which the work was begun, and shows no key."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    HTTPXClientInstrumentor().instrument(tracer_provider=provider)
+    instrumentor: Any = HTTPXClientInstrumentor()
+    instrumentor.instrument(tracer_provider=provider)
     try:
         with Peer(response()) as peer, provider.get_tracer("test").start_as_current_span("ours"):
             use(call, base_url=peer.url)
     finally:
-        HTTPXClientInstrumentor().uninstrument()
+        instrumentor.uninstrument()
     *spans, ours = exporter.get_finished_spans()
     assert sorted(str((span.attributes or {})["http.url"]) for span in spans) == [
         url.replace(HOST, peer.url) for url in urls
@@ -207,7 +208,7 @@ def test_hook_that_reads_the_response(use: Use, runner: str, call: Any, urls: li
     read = (lambda response: response.read()) if runner == "threads" else (lambda response: response.aread())
 
     async def aread(response: httpx.Response) -> None:
-        await read(response)
+        await read(response)  # type: ignore[no-untyped-call]
 
     event_hooks = {"response": [read if runner == "threads" else aread]}
     with Peer(response()) as peer:

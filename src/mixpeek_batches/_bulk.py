@@ -337,7 +337,9 @@ class AsyncRun(_Run):
         outcome: Outcome | BaseException
         try:
             outcome = await self._send(job)
-        except BaseException as error:  # a bug in a hook of the user's, or a cancellation; raised where results are read
+        except (
+            BaseException
+        ) as error:  # a bug in a hook of the user's, or a cancellation; raised where results are read
             if self._over:
                 return
             outcome = error
