@@ -254,7 +254,8 @@ class Client(_BaseClient):
         max_retries: How often a transient failure is retried.
         http_client: An httpx client to send with, with its proxies, certificates, hooks, cookies and auth, which may
             take the place of a key. It stays yours to close. Waiting for a connection in its pool is no part of
-            `timeout`, and its transport bounds the time of each read and not of all the headers together.
+            `timeout`, and its transport bounds the time of each read and not of all the headers together. What its
+            hooks or its transport raise, and is no failure of the network, comes out as it is, and is not retried.
         allow_http: Allow a base URL that is neither https nor on this machine: the key is sent unencrypted.
 
     Raises:
@@ -303,7 +304,10 @@ class Client(_BaseClient):
         self.close()
 
     def close(self) -> None:
-        """Close the connections, and end what is in flight in any thread. A second time does nothing."""
+        """Close the connections, and end what is in flight in any thread. A second time does nothing.
+
+        A request that an `http_client` of yours has in flight is left to it.
+        """
         if self._pool.closed:
             return
         free = self._pool.drain()
@@ -336,7 +340,7 @@ class Client(_BaseClient):
             The batch's task. Its status is `TaskStatus.CANCELED`, unless the server says otherwise.
 
         Raises:
-            ConfigurationError: An argument may not be sent; nothing was.
+            ConfigurationError: An argument may not be sent, or the client is closed; nothing was sent.
             APIConnectionError: No attempt got a complete response; APITimeoutError if the last one ran out of time.
             APIStatusError: The server refused, or failed in every attempt; a subclass by status.
             APIResponseValidationError: The server reported success, and its body is not a task.
@@ -486,6 +490,8 @@ class Client(_BaseClient):
 class AsyncClient(_BaseClient):
     """Cancels batches from asyncio or trio. May be shared between the tasks of one event loop.
 
+    It may be used in another event loop once the first is over, and opens connections of its own there.
+
     Args:
         api_key: As for Client, and so are the others.
         namespace: See Client.
@@ -577,7 +583,7 @@ class AsyncClient(_BaseClient):
             The batch's task. Its status is `TaskStatus.CANCELED`, unless the server says otherwise.
 
         Raises:
-            ConfigurationError: An argument may not be sent; nothing was.
+            ConfigurationError: An argument may not be sent, or the client is closed; nothing was sent.
             APIConnectionError: No attempt got a complete response; APITimeoutError if the last one ran out of time.
             APIStatusError: The server refused, or failed in every attempt; a subclass by status.
             APIResponseValidationError: The server reported success, and its body is not a task.
@@ -603,6 +609,8 @@ class AsyncClient(_BaseClient):
         max_rate: float | None = None,
     ) -> AsyncGenerator[CancelResult]:
         """Cancel many batches, as Client.cancel_batches does.
+
+        To leave the loop early under trio, wrap the results in `contextlib.aclosing`, as trio demands of any generator.
 
         Args:
             pairs: A bucket and a batch each, and perhaps a namespace as a third; advanced in this event loop.
