@@ -258,6 +258,22 @@ def test_task_of_the_event_loop_that_is_cancelled() -> None:
         run("asyncio", begin, peer.url)
 
 
+def test_close_between_two_steps_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that had its transport already, but had not sent yet, does not send."""
+    with Peer([HANG]) as peer, Client(api_key="sk_test", base_url=peer.url) as client:
+        take = client._pool.take
+
+        def take_and_close() -> Any:
+            transport = take()
+            client.close()
+            return transport
+
+        monkeypatch.setattr(client._pool, "take", take_and_close)
+        with pytest.raises(APIConnectionError, match="closed"):
+            client.cancel_batch("bkt_1", "0")
+    assert peer.connections == 0
+
+
 @each_runner
 def test_close_wakes_who_waits_to_retry(runner: str) -> None:
     """Nothing is sent after the client was closed, and nobody waits for the time of the retry."""
