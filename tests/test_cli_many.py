@@ -515,7 +515,7 @@ def screen(shown: str) -> list[str]:
         elif not part.startswith("\x1b"):
             lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
             column += len(part)
-    return [line for line in lines if line.strip()]
+    return [line.rstrip() for line in lines if line.strip()]
 
 
 @checkout
