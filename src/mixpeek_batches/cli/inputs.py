@@ -21,17 +21,28 @@ from mixpeek_batches.errors import ConfigurationError
 Place = tuple[str, str, str | None]
 """Bucket, batch, and namespace if the line names one."""
 
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_SEPARATORS = ",;\t"
 _SAMPLE = 50  # lines that the separator is found by
 _LONGEST = 100  # lines of one quoted field; more is a quote that somebody forgot
 _LISTED = 20  # lines that cannot be used, of those that are shown
 _EXAMPLES = 3  # batches of a plan
 _NAMES = {
-    "bucket": ("bucket_identifier", "bucket"),
+    "bucket": ("bucket_identifier", "bucket", "bucket_id"),
     "batch": ("batch_id", "batch"),
     "namespace": ("namespace",),
 }
-_CHOOSE = "choose them by number or by name of the first line, such as --columns 1,2 or --columns Bucket,Batch"
+_CHOOSE = (
+    "choose columns by number, as in --columns 1,2, or by their names in the first line, as in --columns Bucket,Batch"
+)
+_HINT = (
+    "A line is a bucket, a batch and perhaps a namespace, with commas, semicolons or tabs between them. "
+    f"If there is more, {_CHOOSE}."
+)
+_NO_TEXT = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # what a spreadsheet begins with that was not saved as CSV
+
+
+class _ColumnsError(ConfigurationError):
+    """A line has other columns than a batch."""
 
 
 class Scan:
@@ -46,6 +57,7 @@ class Scan:
         examples: The first few of what is left.
         wrong: What is wrong with the first lines that cannot be used.
         wrong_count: How many lines cannot be used.
+        hint: What may help with them.
     """
 
     def __init__(self) -> None:
@@ -54,6 +66,7 @@ class Scan:
         self.namespaces: set[str | None] = set()
         self.examples: list[Place] = []
         self.wrong: list[str] = []
+        self.hint = ""
 
 
 def digest(bucket: str, batch: str, namespace: str | None) -> bytes:
@@ -83,7 +96,10 @@ class Batches:
                 shutil.copyfileobj(self._file, spool)
                 self._file = spool
             self._file.seek(0)
-            if self._file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:  # "Unicode text" of Excel
+            start = self._file.read(4)
+            if start in _NO_TEXT:
+                raise ConfigurationError(f"{self._name} is no text file: save the spreadsheet as “CSV UTF-8”.")
+            if start[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:  # "Unicode text" of Excel
                 self._file = _in_utf8(self._file)
         except OSError as error:
             raise ConfigurationError(f"{self._name} cannot be read: {error.strerror}.") from None
@@ -107,6 +123,8 @@ class Batches:
                 found.wrong_count += 1
                 if len(found.wrong) < _LISTED:
                     found.wrong.append(f"{self._name}, line {number}: {error}")
+                if isinstance(error, _ColumnsError):
+                    found.hint = _HINT
                 continue
             own = namespace if place[2] is None else place[2]
             key = digest(place[0], place[1], own)
@@ -186,7 +204,7 @@ class _Layout(NamedTuple):
     skip: frozenset[int]
     columns: tuple[int, int, int | None] | None
     problem: str = ""
-    fits: tuple[int, int] = (0, 0)
+    fits: tuple[int, int, int] = (0, 0, 0)
 
     @classmethod
     def of(
@@ -194,10 +212,12 @@ class _Layout(NamedTuple):
     ) -> _Layout:
         """Read the first rows."""
         widths = [len(row) for _, row in rows if len(row) > 1]
-        usual = max((widths.count(width), -width) for width in widths)[0] if widths else 0
+        # The more lines have the same columns the better, and then the more columns: 3,5 is a number in some places.
+        usual = max(((widths.count(width), width) for width in widths), default=(0, 0))
         if not rows:
-            return cls(separator, frozenset(skip), None, fits=(1, 0))
+            return cls(separator, frozenset(skip), None, fits=(1, 0, 0))
         number, first = rows[0]
+        listed = f"{_quoted(first, ', ')}."
         names = [re.sub(r"[\s-]+", "_", name.strip()).lower() for name in first]
         header = {
             part: names.index(name) for part, known in _NAMES.items() for name in reversed(known) if name in names
@@ -212,26 +232,27 @@ class _Layout(NamedTuple):
                 exact = [name.strip() for name in first]
                 unknown = [column for column in columns if column not in exact]
                 if unknown:
-                    text = f"line {number}: no column of it is called {unknown[0]!r}: {_quoted(first, separator)}"
-                    return cls(separator, frozenset(skip), None, text, fits=(0, usual))
+                    text = f"line {number}: no column is called {unknown[0]}; there are: {listed}"
+                    return cls(separator, frozenset(skip), None, text, fits=(0, *usual))
                 at = [exact.index(column) for column in columns]
                 skip = {*skip, number}
             places = (at[0], at[1], at[2] if len(at) > 2 else None)
-            return cls(separator, frozenset(skip), places, fits=(2, usual))
+            return cls(separator, frozenset(skip), places, fits=(2, *usual))
         if "bucket" in header and "batch" in header:
+            twice = [name.strip() for name, known in zip(first, names, strict=True) if names.count(known) > 1]
+            if any(names.count(names[place]) > 1 for place in header.values()):
+                text = f"line {number}: more than one column is called {twice[0]}: {_CHOOSE}."
+                return cls(separator, frozenset(skip), None, text, fits=(3, *usual))
             places = (header["bucket"], header["batch"], header.get("namespace"))
-            return cls(separator, frozenset({*skip, number}), places, fits=(3, usual))
+            return cls(separator, frozenset({*skip, number}), places, fits=(3, *usual))
         if ("bucket" in header or "batch" in header) and len(first) > 1:
-            missing = "batch_id (or batch)" if "bucket" in header else "bucket_identifier (or bucket)"
-            text = f"line {number}: no column of it is called {missing}: {_quoted(first, separator)} - {_CHOOSE}."
-            return cls(separator, frozenset(skip), None, text, fits=(2, usual))
-        if len(first) > 3 and usual:
-            text = (
-                f"line {number}: {len(first)} columns, none of which is called bucket or batch: "
-                f"{_quoted(first, separator)} - {_CHOOSE}."
-            )
-            return cls(separator, frozenset(skip), None, text, fits=(1, usual))
-        return cls(separator, frozenset(skip), None, fits=(1, usual))
+            missing = "batch_id or batch" if "bucket" in header else "bucket_identifier or bucket"
+            text = f"line {number}: no column is called {missing}; there are: {listed} C{_CHOOSE[1:]}."
+            return cls(separator, frozenset(skip), None, text, fits=(2, *usual))
+        if len(_trimmed(first)) > 3:
+            text = f"line {number}: no column is called bucket or batch; there are: {listed} C{_CHOOSE[1:]}."
+            return cls(separator, frozenset(skip), None, text, fits=(1, *usual))
+        return cls(separator, frozenset(skip), None, fits=(1, *usual))
 
     def place(self, content: _Content) -> Place:
         """Read a line.
@@ -242,32 +263,36 @@ class _Layout(NamedTuple):
         if isinstance(content, str):
             raise ConfigurationError(content)
         if isinstance(content, dict):
-            bucket, batch, namespace = (content.get(name) for name in ("bucket_identifier", "batch_id", "namespace"))
+            bucket, batch, namespace = (
+                next((content[name] for name in known if content.get(name) is not None), None)
+                for known in _NAMES.values()
+            )
             if bucket is None or batch is None:
                 missing = "bucket_identifier" if bucket is None else "batch_id"
                 raise ConfigurationError(f"the JSON object has no {missing}.")
         elif self.columns is not None:
             last = max(place for place in self.columns if place is not None)
             if last >= len(content):
-                raise ConfigurationError(
-                    f"it has {len(content)} columns, and column {last + 1} is needed: "
-                    f"{_quoted(content, self.separator)}"
-                )
+                raise _ColumnsError(f"there is no column {last + 1}: {_quoted(content, self.separator)}")
             at = self.columns
             bucket, batch, namespace = content[at[0]], content[at[1]], None if at[2] is None else content[at[2]] or None
-        elif len(content) in {2, 3}:
-            bucket, batch, namespace = content[0], content[1], (content[2] or None) if len(content) == 3 else None
         else:
-            what = "one column" if len(content) == 1 else f"{len(content)} columns"
-            raise ConfigurationError(
-                f"{what}, where bucket{self.separator.replace(chr(9), '<tab>')}batch is needed, and perhaps a "
-                f"namespace: {_quoted(content, self.separator)} - {_CHOOSE}."
-            )
+            row = _trimmed(content)
+            if len(row) not in {2, 3}:
+                what = "one column" if len(row) == 1 else f"{len(row)} columns"
+                raise _ColumnsError(f"it has {what}: {_quoted(row, self.separator)}")
+            bucket, batch, namespace = row[0], row[1], (row[2] or None) if len(row) == 3 else None
         return (
             checked_identifier(bucket, "the bucket"),
             checked_identifier(batch, "the batch"),
             checked_namespace(namespace, "the namespace"),
         )
+
+
+def _trimmed(row: list[str]) -> list[str]:
+    """Leave out empty columns at the end, which spreadsheets write where another line has more."""
+    filled = max((place for place, field in enumerate(row, 1) if field), default=0)
+    return row[: max(filled, min(len(row), 3))]
 
 
 def _quoted(row: list[str], separator: str) -> str:
@@ -326,6 +351,8 @@ def _content(line: bytes, separator: str) -> _Content | None:
         text = line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
         return "it is not UTF-8: save the file as “CSV UTF-8”."
+    if re.match(r"\s*\[\s*(\{|$)", text):
+        return "a JSON array, where each line is to be a JSON object of its own."
     if '"' not in text:
         row = [field.strip() for field in text.split(separator)]
         if not any(row):
