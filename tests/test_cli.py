@@ -1,4 +1,4 @@
-"""The command as a process: from the installed wheel, and from this checkout, where its lines are counted."""
+"""The command: one batch, and the mock."""
 
 from __future__ import annotations
 
@@ -15,25 +15,19 @@ from typing import Any
 
 import httpx
 import pytest
+from cli_support import KEY, Done, checkout, command_of, wheel
+from cli_support import run as run_command
 
 from mixpeek_batches import __version__
 from mixpeek_batches.mock import MockServer
 
-ROOT = Path(__file__).parent.parent
-WHEEL = ROOT / "build" / "demo" / "bin" / "mixpeek-batches"
-KEY = "sk_cli_0123456789"
-
-Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]
 
 
-@pytest.fixture(params=["wheel", "checkout"])
+@pytest.fixture
 def command(request: pytest.FixtureRequest) -> list[str]:
-    """The command of the installed wheel, then that of this checkout."""
-    if request.param == "checkout":
-        return [sys.executable, "-m", "mixpeek_batches.cli"]
-    assert WHEEL.exists(), "the wheel is not installed: run `make test`"
-    return [str(WHEEL)]
+    """The command: within this process, unless the test is marked otherwise."""
+    return command_of(getattr(request, "param", "here"))
 
 
 @pytest.fixture
@@ -53,12 +47,7 @@ def run(command: list[str], mock: MockServer) -> Run:
         environment = {**os.environ, "MIXPEEK_BASE_URL": mock.url, "NO_COLOR": "1", **more}
         if key is not None:
             environment["MIXPEEK_API_KEY"] = key
-        done = subprocess.run(
-            [*command, *arguments], check=False, capture_output=True, text=True, env=environment, timeout=30
-        )
-        assert KEY not in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+        return run_command(command, arguments, environment)
 
     return run
 
@@ -71,6 +60,7 @@ def _one_sentence(done: Done) -> str:
     return lines[0].removeprefix("mixpeek-batches: ")
 
 
+@wheel
 def test_cancel_shows_the_task(run: Run, mock: MockServer) -> None:
     """`cancel BUCKET BATCH` cancels, tells what became of the batch, and exits with 0."""
     done = run("cancel", "bkt", "running")
@@ -96,6 +86,7 @@ def test_cancel_json_is_one_object(run: Run, mock: MockServer) -> None:
     }
 
 
+@wheel
 def test_refusal_is_a_sentence_and_exit_1(run: Run) -> None:
     """What the server refuses is told in one sentence on stderr."""
     done = run("cancel", "bkt", "failed")
@@ -237,6 +228,7 @@ def test_dry_run_sends_nothing(run: Run, mock: MockServer) -> None:
     assert mock.requests == []
 
 
+@checkout
 def test_odd_identifiers_are_shown_whatever_the_terminal(run: Run, mock: MockServer) -> None:
     """Neither a slash in an identifier nor a terminal without UTF-8 is in the way."""
     mock.add_batch("b/ü", "--x")
@@ -246,6 +238,7 @@ def test_odd_identifiers_are_shown_whatever_the_terminal(run: Run, mock: MockSer
     assert ": CANCELED" in done.stdout
 
 
+@wheel
 def test_interrupt_is_exit_130(command: list[str], mock: MockServer) -> None:
     """Ctrl-C ends the command at once, with one sentence."""
     mock.fail_next("latency", seconds=20)
@@ -260,6 +253,7 @@ def test_interrupt_is_exit_130(command: list[str], mock: MockServer) -> None:
     assert said == "mixpeek-batches: Interrupted.\n"
 
 
+@wheel
 def test_version_and_help(run: Run) -> None:
     """--version prints the package's version; --help names every option, on the command and on each subcommand."""
     assert run("--version").stdout == f"mixpeek-batches {__version__}\n"
@@ -308,7 +302,9 @@ def start(command: list[str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("command", "number"), [("checkout", signal.SIGINT), ("wheel", signal.SIGTERM)], indirect=["command"]
+)
 def test_mock_serves_until_it_is_ended(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -330,6 +326,7 @@ def test_mock_serves_until_it_is_ended(
     assert said == "mixpeek-batches: POST /v1/buckets/b/batches/x/cancel -> 200\n"
 
 
+@wheel
 def test_mock_json_and_array(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     """With --json the first line is for programs; the file may be one array; a cut answer is shown as none."""
     (tmp_path / "batches").write_text('[{"bucket_identifier": "b", "batch_id": "x"}]')
@@ -345,6 +342,7 @@ def test_mock_json_and_array(start: Callable[..., subprocess.Popen[str]], tmp_pa
     assert process.communicate(timeout=10)[1].endswith("-> no answer\n")
 
 
+@checkout
 def test_mock_reset_keeps_the_batches_of_the_file(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     """A reset over the admin API goes back to what the file says."""
     (tmp_path / "batches").write_text('{"bucket_identifier": "b", "batch_id": "x"}')
@@ -358,6 +356,7 @@ def test_mock_reset_keeps_the_batches_of_the_file(start: Callable[..., subproces
         assert httpx.post(f"{place['url']}/_mock/reset").status_code == 204
 
 
+@wheel
 def test_mock_on_a_host_that_others_reach(start: Callable[..., subprocess.Popen[str]]) -> None:
     """`--host` warns on stderr, in one sentence, of what it opens; what is printed works on this machine."""
     process = start("mock", "--json", "--host", "0.0.0.0")

@@ -10,7 +10,6 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,23 +18,15 @@ from typing import Any
 
 import pytest
 from bulk import wait_until
-from test_cli import KEY, WHEEL
+from cli_support import KEY, Done, checkout, command_of, run, wheel
 
 from mixpeek_batches.mock import MockServer
 
-Done = subprocess.CompletedProcess[str]
 
-
-@pytest.fixture(params=["wheel", "checkout"])
+@pytest.fixture
 def command(request: pytest.FixtureRequest) -> list[str]:
-    """The command of the installed wheel, then that of this checkout."""
-    if request.param == "checkout":
-        return [sys.executable, "-m", "mixpeek_batches.cli"]
-    assert WHEEL.exists(), "the wheel is not installed: run `make test`"
-    return [str(WHEEL)]
-
-
-checkout = pytest.mark.parametrize("command", ["checkout"], indirect=True)
+    """The command: within this process, unless the test is marked otherwise."""
+    return command_of(getattr(request, "param", "here"))
 
 
 @pytest.fixture
@@ -53,7 +44,7 @@ class Command:
     """The command against the mock, in a folder of its own; the key must not show in anything that it says."""
 
     def __init__(self, command: list[str], mock: MockServer, folder: Path) -> None:
-        self.command = [*command, "cancel"]
+        self.command = command
         self.mock = mock
         self.folder = folder
         self.environment = {
@@ -72,24 +63,12 @@ class Command:
 
     def run(self, *arguments: str, stdin: str | bytes = "", yes: bool = True, **options: Any) -> Done:
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        done = subprocess.run(
-            [*self.command, *arguments, *(["--yes"] if yes and "--from" in arguments else [])],
-            check=False,
-            input=data,
-            env=self.environment,
-            timeout=60,
-            **options,
-        )
-        out, err = ((stream or b"").decode() for stream in (done.stdout, done.stderr))
-        assert KEY not in out + err
-        assert "Traceback" not in err
-        assert "Exception ignored" not in err
-        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+        given = ["cancel", *arguments, *(["--yes"] if yes and "--from" in arguments else [])]
+        return run(self.command, given, self.environment, data, **options)
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        return subprocess.Popen([*self.command, *arguments], env=self.environment, text=True, **options)
+        return subprocess.Popen([*self.command, "cancel", *arguments], env=self.environment, text=True, **options)
 
     @property
     def canceled(self) -> set[str]:
@@ -121,6 +100,7 @@ def recorded(record: Path) -> str:
 # What it reads
 
 
+@wheel
 def test_file(cli: Command) -> None:
     """Each line is a batch, each result a JSON line on stdout, and stderr ends with a summary."""
     done = cli.run("--from", cli.many())
@@ -132,7 +112,6 @@ def test_file(cli: Command) -> None:
     assert entry["task"] == cli.mock.batch("b", "x7").task()
 
 
-@checkout
 def test_stdin(cli: Command) -> None:
     """`-` is standard input."""
     done = cli.run("--from", "-", stdin="b,x1\nb,x2\n")
@@ -150,7 +129,6 @@ FORMS = {
 }
 
 
-@checkout
 @pytest.mark.parametrize("content", FORMS.values(), ids=FORMS)
 def test_form(cli: Command, content: bytes) -> None:
     """Lines may be CSV or JSON, end in either way, and be blank."""
@@ -158,7 +136,6 @@ def test_form(cli: Command, content: bytes) -> None:
     assert (done.returncode, ids(done.stdout), cli.canceled) == (0, ["x1", "x2"], {"x1", "x2"})
 
 
-@checkout
 def test_odd_identifiers(cli: Command) -> None:
     """Commas, quotes, spaces and any Unicode arrive as they were written, and a namespace with them."""
     cli.mock.add_batch('b,"1"', "ü /🎬", status="PENDING", namespace="näme")
@@ -170,7 +147,6 @@ def test_odd_identifiers(cli: Command) -> None:
     assert entry["canceled"]
 
 
-@checkout
 def test_empty_file(cli: Command) -> None:
     """Nothing to do is no failure."""
     done = cli.run("--from", cli.file(""))
@@ -193,7 +169,6 @@ WRONG_LINES = {
 }
 
 
-@checkout
 @pytest.mark.parametrize("line", [WRONG_LINES["one-field"], WRONG_LINES["deep-json"]], ids=["one-field", "deep-json"])
 def test_malformed_line(cli: Command, line: bytes) -> None:
     """A line that cannot be used stops everything before anything is sent, and is named by its number."""
@@ -203,7 +178,6 @@ def test_malformed_line(cli: Command, line: bytes) -> None:
     assert "Nothing was sent; --skip-invalid leaves it out." in done.stderr
 
 
-@checkout
 def test_malformed_lines(cli: Command) -> None:
     """Each kind of line that cannot be used is found, and told in a line of its own."""
     lines = [b"b,x1", *WRONG_LINES.values()]
@@ -213,7 +187,6 @@ def test_malformed_lines(cli: Command) -> None:
     assert "Would cancel 1 batch" in done.stderr
 
 
-@checkout
 def test_skip_invalid(cli: Command) -> None:
     """With --skip-invalid such lines are told, the others done, and the exit code is 1."""
     done = cli.run("--from", "-", "--skip-invalid", stdin=b"b,x1\nnonsense\nb,x2\nb,..\n")
@@ -222,7 +195,6 @@ def test_skip_invalid(cli: Command) -> None:
     assert "standard input, line 4: " in done.stderr
 
 
-@checkout
 def test_failures(cli: Command) -> None:
     """What fails is on stdout with its error, in the summary by its class, and the exit code is 1."""
     done = cli.run("--from", cli.file("b,x1\nb,done\nb,none\n"))
@@ -234,7 +206,6 @@ def test_failures(cli: Command) -> None:
     assert re.search(r"1  404: no such batch in the key's default namespace +such as none of b\n", done.stderr)
 
 
-@checkout
 def test_server_that_repeats_the_key(cli: Command) -> None:
     """A key in an answer is neither on stdout nor in the record."""
     cli.mock.fail_next(401, body={"error": {"message": f"bad {KEY}", "details": {"key": KEY}}}, times=3)
@@ -244,7 +215,6 @@ def test_server_that_repeats_the_key(cli: Command) -> None:
     assert "bad [API key]" in record.read_text()
 
 
-@checkout
 def test_dry_run(cli: Command) -> None:
     """--dry-run counts, and sends nothing."""
     done = cli.run("--from", cli.many(), "--dry-run")
@@ -253,7 +223,6 @@ def test_dry_run(cli: Command) -> None:
     assert "Nothing was sent." in done.stderr
 
 
-@checkout
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -277,7 +246,6 @@ def test_wrong_usage(cli: Command, arguments: list[str], said: str) -> None:
     assert said in re.sub(r"[\s│]+", " ", done.stderr)
 
 
-@checkout
 def test_concurrency(cli: Command) -> None:
     """--concurrency says how many are under way at a time."""
     cli.mock.fail_next("latency", seconds=0.3, times=40)
@@ -306,7 +274,6 @@ def test_resume(cli: Command) -> None:
     assert (third.returncode, third.stdout, len(cli.mock.requests) - sent) == (0, "", 3)
 
 
-@checkout
 def test_resume_looks_at_the_namespace(cli: Command) -> None:
     """A batch of the same name in another namespace is another batch."""
     cli.mock.add_batch("b", "x1", namespace="other")
@@ -316,7 +283,6 @@ def test_resume_looks_at_the_namespace(cli: Command) -> None:
     assert ids(done.stdout) == ["x1"]
 
 
-@checkout
 @pytest.mark.parametrize("cut", [1, -2])
 def test_torn_record(cli: Command, cut: int) -> None:
     """A last line that was cut short is dropped, and its batch done again."""
@@ -339,7 +305,6 @@ FOREIGN = {
 }
 
 
-@checkout
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
 def test_file_that_is_no_record(cli: Command, content: bytes) -> None:
     """A file of somebody else's is refused, and stays as it is."""
@@ -403,6 +368,7 @@ def test_second_signal(cli: Command) -> None:
     assert "Traceback" not in err
 
 
+@wheel
 def test_kill(cli: Command) -> None:
     """After SIGKILL a second run does the rest, and the record ends the same."""
     record = cli.folder / "record"
@@ -416,6 +382,7 @@ def test_kill(cli: Command) -> None:
     assert len(entries(recorded(record))) == 40
 
 
+@checkout
 def test_closed_stdout(cli: Command) -> None:
     """`| head -1` stops the work, with a sentence and exit code 1, and all that was done is on record."""
     record = cli.folder / "record"
@@ -578,6 +545,7 @@ def test_terminal_shows_progress(cli: Command) -> None:
     assert re.fullmatch(r"mixpeek-batches: 40 of 40 batches cancelled in [0-9.]+ s \([0-9]+/s\)\.", summary)
 
 
+@checkout
 def test_terminal_shows_results_above_the_bar(cli: Command) -> None:
     """With stdout on the same terminal, results come above the bar, each on a line of its own, whole."""
     cli.mock.fail_next("latency", seconds=0.2, times=20)
@@ -588,7 +556,6 @@ def test_terminal_shows_results_above_the_bar(cli: Command) -> None:
     assert "40 of 40 batches cancelled" in summary
 
 
-@checkout
 def test_retries_are_not_told(cli: Command) -> None:
     """Retries, of which there may be thousands, say nothing."""
     cli.mock.fail_next(503, retry_after=0, times=10)
@@ -596,7 +563,6 @@ def test_retries_are_not_told(cli: Command) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
 
 
-@checkout
 def test_lines_elsewhere(cli: Command) -> None:
     """Without a terminal nothing moves: no escape codes, only lines."""
     cli.mock.fail_next("latency", seconds=5.2, times=1)
@@ -605,7 +571,6 @@ def test_lines_elsewhere(cli: Command) -> None:
     assert re.match(r"mixpeek-batches: 0 of 8: 0 cancelled", done.stderr)
 
 
-@checkout
 def test_nobody_to_ask(cli: Command) -> None:
     """In cron, in CI or from a pipe --yes is needed: without it nothing is sent."""
     done = cli.run("--from", cli.many(2), yes=False)
@@ -613,7 +578,6 @@ def test_nobody_to_ask(cli: Command) -> None:
     assert "pass --yes to cancel 2 batches" in done.stderr
 
 
-@checkout
 @pytest.mark.parametrize(
     "content",
     [
@@ -632,7 +596,6 @@ def test_spreadsheet(cli: Command, content: str) -> None:
     assert (done.returncode, cli.canceled, len(cli.mock.requests)) == (0, {"x1", "x2"}, 2)
 
 
-@checkout
 def test_columns(cli: Command) -> None:
     """Columns can be chosen by number or name."""
     assert cli.run("--from", cli.file("u,x1,b\nu,x2,b\n"), "--columns", "3,2").returncode == 0
@@ -640,7 +603,6 @@ def test_columns(cli: Command) -> None:
     assert cli.canceled == {"x1", "x2", "x3"}
 
 
-@checkout
 def test_record_of_another_server(cli: Command) -> None:
     """What was cancelled at one server says nothing of another."""
     record = str(cli.folder / "record")
@@ -661,7 +623,6 @@ def test_record_in_use(cli: Command) -> None:
         assert "is in use by another run" in done.stderr
 
 
-@checkout
 def test_output(cli: Command) -> None:
     """--output FILE gets the results in place of stdout, and more of them when resumed."""
     record, output = str(cli.folder / "record"), cli.folder / "results"
@@ -673,7 +634,6 @@ def test_output(cli: Command) -> None:
     assert (len(entries(output.read_text())), len(ids(output.read_text()))) == (6, 5)
 
 
-@checkout
 def test_hopeless_run_ends_early(cli: Command) -> None:
     """A wrong key sends a few requests, and the rest is told as not sent."""
     cli.environment["MIXPEEK_API_KEY"] = "sk_wrong"
@@ -684,7 +644,6 @@ def test_hopeless_run_ends_early(cli: Command) -> None:
     assert "401" in done.stderr
 
 
-@checkout
 def test_max_rate(cli: Command) -> None:
     """--max-rate bounds the requests in a second."""
     started = time.monotonic()

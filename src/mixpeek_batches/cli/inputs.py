@@ -12,8 +12,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 from mixpeek_batches._settings import checked_identifier, checked_namespace
 from mixpeek_batches.errors import ConfigurationError
@@ -89,22 +90,32 @@ class Batches:
         self._name = "standard input" if path == "-" else path
         if path == "-" and sys.stdin is None:
             raise ConfigurationError(f"{self._name} is closed.")
-        try:
-            self._file: IO[bytes] = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115
-            if path == "-" or not Path(path).is_file():
-                spool = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
-                shutil.copyfileobj(self._file, spool)
-                self._file = spool
-            self._file.seek(0)
-            start = self._file.read(4)
-            if start in _NO_TEXT:
-                raise ConfigurationError(f"{self._name} is no text file: save the spreadsheet as “CSV UTF-8”.")
-            if start[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:  # "Unicode text" of Excel
-                self._file = _in_utf8(self._file)
-        except OSError as error:
-            raise ConfigurationError(f"{self._name} cannot be read: {error.strerror}.") from None
-        self._layout = self._find_layout(_chosen(columns))
-        self._use = bytearray()  # 1 for each record that is to be sent
+        with ExitStack() as stack:
+            try:
+                self._file: IO[bytes] = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
+                if path == "-" or not Path(path).is_file():
+                    spool = stack.enter_context(tempfile.TemporaryFile())
+                    shutil.copyfileobj(self._file, spool)
+                    self._file = spool
+                self._file.seek(0)
+                start = self._file.read(4)
+                if start in _NO_TEXT:
+                    raise ConfigurationError(f"{self._name} is no text file: save the spreadsheet as “CSV UTF-8”.")
+                if start[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:  # "Unicode text" of Excel
+                    spool = stack.enter_context(tempfile.TemporaryFile())
+                    _copy_as_utf8(self._file, spool)
+                    self._file = spool
+            except OSError as error:
+                raise ConfigurationError(f"{self._name} cannot be read: {error.strerror}.") from None
+            self._layout = self._find_layout(_chosen(columns))
+            self._use = bytearray()  # 1 for each record that is to be sent
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
 
     def scan(self, namespace: str | None, is_recorded: Callable[[bytes], bool]) -> Scan:
         """Read every line.
@@ -386,14 +397,10 @@ def _object(text: str) -> _Content:
     return "it is not a JSON object."
 
 
-def _in_utf8(file: IO[bytes]) -> IO[bytes]:
+def _copy_as_utf8(file: IO[bytes], copy: IO[bytes]) -> None:
     file.seek(0)
-    spool = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as what reads it
     try:
-        text = io.TextIOWrapper(file, encoding="utf-16", newline="")
-        while part := text.read(1 << 16):
-            spool.write(part.encode())
-        text.detach()
+        for line in codecs.getreader("utf-16")(file):
+            copy.write(line.encode())
     except UnicodeError:
         raise ConfigurationError("The file begins as UTF-16, and is not: save it as “CSV UTF-8”.") from None
-    return spool

@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,26 +56,28 @@ def cancel_many(client: Client, options: Options) -> int:
         raise ConfigurationError("--output and --resume name the same file: the record has all results by itself.")
     if options.source != "-" and options.output is not None and _same(options.output, Path(options.source)):
         raise ConfigurationError("--output and --from name the same file.")
-    found_batches = Batches(options.source, options.columns)
-    record = None if options.resume is None else Record(options.resume, client.base_url)
-    found = found_batches.scan(client.namespace, (lambda _: False) if record is None else record.has)
-    _say_what_is_left_out(found, options)
-    if not found.left:
-        say("There is nothing to cancel." if not found.recorded else "There is nothing left to cancel.")
-        return 1 if found.wrong_count else 0
-    plan = _plan(found, client.base_url)
-    if options.dry_run:
-        say(f"Would cancel {plan}\nNothing was sent.")
-        return 0
-    if found.left > 1 and not options.yes and not _agreed(found, plan):
-        say("Nothing was sent.")
-        return 1
-    keep: list[Callable[[dict[str, Any]], None]] = []
-    if options.output is not None:
-        keep.append(ResultFile(options.output, None if record is None else lambda _line, _number: None).add)
-    if record is not None:
-        keep.append(record.add)
-    return _run(client, found_batches, found, options, keep)
+    with ExitStack() as stack:
+        todo = stack.enter_context(Batches(options.source, options.columns))
+        record = None if options.resume is None else stack.enter_context(Record(options.resume, client.base_url))
+        found = todo.scan(client.namespace, (lambda _: False) if record is None else record.has)
+        _say_what_is_left_out(found, options)
+        if not found.left:
+            say("There is nothing left to cancel." if found.recorded else "There is nothing to cancel.")
+            return 1 if found.wrong_count else 0
+        plan = _plan(found, client.base_url)
+        if options.dry_run:
+            say(f"Would cancel {plan}\nNothing was sent.")
+            return 0
+        if found.left > 1 and not options.yes and not _agreed(found, plan):
+            say("Nothing was sent.")
+            return 1
+        keep: list[Callable[[dict[str, Any]], None]] = []
+        if options.output is not None:
+            go_on = None if record is None else lambda _line, _number: None
+            keep.append(stack.enter_context(ResultFile(options.output, go_on)).add)
+        if record is not None:
+            keep.append(record.add)
+        return _run(client, todo, found, options, keep)
 
 
 def _run(
