@@ -39,6 +39,7 @@ _HINT = (
     "A line is a bucket, a batch and perhaps a namespace, with commas, semicolons or tabs between them. "
     f"If there is more, {_CHOOSE}."
 )
+_NOT_UTF8 = "it is not UTF-8: save the file as “CSV UTF-8”."
 _NO_TEXT = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # what a spreadsheet begins with that was not saved as CSV
 
 
@@ -192,7 +193,9 @@ class Batches:
             layouts.append(_Layout.of(rows, separator, skip, columns))
         best = max(layouts, key=lambda layout: layout.fits)
         if best.problem:
-            raise ConfigurationError(f"{self._name}, {best.problem} Nothing was sent.")
+            first = next(_records(iter(sample), best.separator))
+            problem = f"line {first[0]}: {_NOT_UTF8}" if first[1] == _NOT_UTF8 else best.problem  # the header, unread
+            raise ConfigurationError(f"{self._name}, {problem} Nothing was sent.")
         return best
 
 
@@ -302,8 +305,10 @@ class _Layout(NamedTuple):
 
 def _trimmed(row: list[str]) -> list[str]:
     """Leave out empty columns at the end, which spreadsheets write where another line has more."""
-    filled = max((place for place, field in enumerate(row, 1) if field), default=0)
-    return row[: max(filled, min(len(row), 3))]
+    end = len(row)
+    while end > 3 and not row[end - 1]:
+        end -= 1
+    return row[:end]
 
 
 def _quoted(row: list[str], separator: str) -> str:
@@ -361,8 +366,8 @@ def _content(line: bytes, separator: str) -> _Content | None:
     try:
         text = line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        return "it is not UTF-8: save the file as “CSV UTF-8”."
-    if re.match(r"\s*\[\s*(\{|$)", text):
+        return _NOT_UTF8
+    if "[" in text and re.match(r"\s*\[\s*(\{|$)", text):
         return "a JSON array, where each line is to be a JSON object of its own."
     if '"' not in text:
         row = [field.strip() for field in text.split(separator)]
