@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import json
 import os
 import pty
@@ -10,6 +12,7 @@ import re
 import resource
 import signal
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ import pytest
 from bulk import wait_until
 from cli_support import KEY, Done, checkout, command_of, run, wheel
 
+from mixpeek_batches.cli import many, progress
 from mixpeek_batches.mock import MockServer
 
 
@@ -29,15 +33,20 @@ def command(request: pytest.FixtureRequest) -> list[str]:
     return command_of(getattr(request, "param", "here"))
 
 
-@pytest.fixture
-def mock() -> Iterator[MockServer]:
-    """A mock with 40 running batches, a finished one, and a key of its own."""
+@pytest.fixture(scope="module")
+def server() -> Iterator[MockServer]:
+    """A mock for all tests of this file, as to start and to stop one takes its time."""
     with MockServer(api_key=KEY) as server:
-        server.add_batches(
-            [{"bucket_identifier": "b", "batch_id": f"x{n}", "status": "IN_PROGRESS"} for n in range(40)]
-        )
-        server.add_batch("b", "done", status="COMPLETED")
         yield server
+
+
+@pytest.fixture
+def mock(server: MockServer) -> MockServer:
+    """A mock with 40 running batches, a finished one, and a key of its own."""
+    server.reset()
+    server.add_batches([{"bucket_identifier": "b", "batch_id": f"x{n}", "status": "IN_PROGRESS"} for n in range(40)])
+    server.add_batch("b", "done", status="COMPLETED")
+    return server
 
 
 class Command:
@@ -126,6 +135,10 @@ FORMS = {
     "mixed": b'b,x1\n{"bucket_identifier": "b", "batch_id": "x2", "namespace": null}\n',
     "quotes": b'"b","x1"\nb,"x2"\n',
     "byte-order-mark": b"\xef\xbb\xbfb,x1\nb,x2\n",
+    "utf-16": "b\tx1\r\nb\tx2\r\n".encode("utf-16"),
+    "separator-told": b"sep=;\r\nb;x1\r\nb;x2\r\n",
+    "spaces": b' b , x1\n b, "x2" \n',
+    "short-json": b'{"bucket": "b", "batch": "x1"}\n{"bucket_id": "b", "batch": "x2"}\n',
 }
 
 
@@ -318,10 +331,10 @@ def test_file_that_is_no_record(cli: Command, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def half_done(cli: Command, record: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a run of which some batches are done and the others hang."""
+def half_done(cli: Command, record: Path, seconds: float = 20.0) -> Iterator[subprocess.Popen[str]]:
+    """Start a run of which ten batches are done, and the next four take their time."""
     cli.mock.fail_next("latency", seconds=0.0, times=10)
-    cli.mock.fail_next("latency", seconds=20, times=30)
+    cli.mock.fail_next("latency", seconds=seconds, times=30)
     with cli.start("--from", cli.many(), "--resume", str(record), "--concurrency", "4", "--yes") as process:
         wait_until(lambda: len(cli.mock.requests) >= 14 and record.read_bytes().count(b"\n") == 11)
         yield process
@@ -329,25 +342,43 @@ def half_done(cli: Command, record: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize(
-    ("command", "number"),
-    [("checkout", signal.SIGINT), ("checkout", signal.SIGTERM), ("wheel", signal.SIGINT)],
-    indirect=["command"],
+    ("command", "number"), [("checkout", signal.SIGINT), ("wheel", signal.SIGTERM)], indirect=["command"]
 )
 def test_signal(cli: Command, number: signal.Signals) -> None:
     """SIGINT and SIGTERM end it with 130: nothing more is sent, what is in flight is waited for, all is on record."""
     record = cli.folder / "record"
-    with half_done(cli, record) as process:
+    with half_done(cli, record, 1.0) as process:
         process.send_signal(number)
         out, err = process.communicate(timeout=15)
     assert process.returncode == 130
     assert out == recorded(record)
-    assert len(ids(out)) == 10
-    assert [entry["error"]["class"] for entry in entries(out) if not entry["canceled"]] == ["APIConnectionError"] * 4
-    assert "Interrupted: 10 of 40 batches cancelled" in err
+    assert len(cli.mock.requests) == 14
+    assert ids(out) == sorted(cli.canceled)
+    assert "Interrupted: 14 of 40 batches cancelled" in err
+    assert "To try those 26 again:\n  mixpeek-batches cancel --from" in err
     assert "Traceback" not in err
     cli.mock.clear_faults()
     assert cli.run("--from", cli.many(), "--resume", str(record)).returncode == 0
     assert ids(recorded(record)) == sorted(cli.canceled)
+
+
+def test_signal_when_no_answer_comes(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in flight is not waited for without end, and is on record as interrupted."""
+    monkeypatch.setattr(many, "_GRACE", 0.3)
+    cli.mock.fail_next("latency", seconds=20, times=4)
+
+    def interrupt() -> None:
+        wait_until(lambda: len(cli.mock.requests) == 4)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    done = cli.run("--from", cli.many(), "--concurrency", "4")
+    thread.join()
+    assert done.returncode == 130
+    assert [entry["error"]["class"] for entry in entries(done.stdout)] == ["APIConnectionError"] * 4
+    assert "4  interrupted before there was an answer: cancelled or not, to do it again tells" in done.stderr
+    assert re.search(r"36  not sent\n", done.stderr)
 
 
 @checkout
@@ -437,16 +468,24 @@ class Terminal:
 
     Args:
         piped: What is no terminal: any of stdin, stdout, stderr.
+        size: Rows and columns; 0 where nobody has told, as over a serial line.
     """
 
-    def __init__(self, cli: Command, *arguments: str, piped: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, cli: Command, *arguments: str, piped: tuple[str, ...] = (), size: tuple[int, int] = (24, 100)
+    ) -> None:
         self._master, slave = pty.openpty()
+        self.resize(size)
         self.shown = ""
         streams = {name: subprocess.PIPE if name in piped else slave for name in ("stdin", "stdout", "stderr")}
-        self.process = cli.start(*arguments, **streams, start_new_session=True)
+        take = functools.partial(fcntl.ioctl, slave, termios.TIOCSCTTY, 0)  # so that Ctrl-C is a signal
+        self.process = cli.start(*arguments, **streams, start_new_session=True, preexec_fn=take)
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def resize(self, size: tuple[int, int]) -> None:
+        termios.tcsetwinsize(self._master, size)
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # the other side is closed
@@ -505,10 +544,7 @@ def test_terminal_takes_no_for_an_answer(cli: Command, answer: str, code: int, s
     """Anything but yes sends nothing; Ctrl-C is 130."""
     terminal = Terminal(cli, "--from", cli.many(), piped=("stdout",))
     wait_until(lambda: "[y/N]: " in terminal.shown)
-    if answer == "\3":
-        terminal.process.send_signal(signal.SIGINT)
-    else:
-        terminal.type(answer)
+    terminal.type(answer)
     ended, out, shown = terminal.end()
     assert (ended, out, cli.mock.requests) == (code, "", [])
     assert said in shown
@@ -531,18 +567,51 @@ def test_one_batch_is_not_asked_about(cli: Command) -> None:
     assert Terminal(cli, "--from", cli.many(1), piped=("stdout",)).end()[0] == 0
 
 
+BAR = re.compile(r" *\d+% \|[^|]*\| \d+/40: \d+ cancelled, \d+ failed, +[^ ]+/s, [^ ]+ left *")
+
+
 @checkout
-def test_terminal_shows_progress(cli: Command) -> None:
+@pytest.mark.parametrize("size", [(24, 100), (0, 0)], ids=["100-columns", "0-columns"])
+def test_terminal_shows_progress(cli: Command, size: tuple[int, int]) -> None:
     """With --yes nobody is asked; a bar shows counts, and goes when the summary comes; stdout gets all results."""
     cli.mock.fail_next("latency", seconds=0.2, times=20)
-    terminal = Terminal(cli, "--from", cli.many(), "--yes", "--concurrency", "4", piped=("stdout",))
+    terminal = Terminal(cli, "--from", cli.many(), "--yes", "--concurrency", "4", piped=("stdout",), size=size)
     code, out, shown = terminal.end()
     assert (code, ids(out)) == (0, sorted(cli.canceled))
     assert "[y/N]" not in shown
-    assert re.search(r"\d+/40", shown)
-    assert "cancelled" in shown
+    bars = [part for part in re.split(r"[\r\n]", shown) if "%" in part]
+    assert all(BAR.fullmatch(bar) for bar in bars)
+    assert any(not bar.startswith("  0%") for bar in bars)
     (summary,) = screen(shown)
     assert re.fullmatch(r"mixpeek-batches: 40 of 40 batches cancelled in [0-9.]+ s \([0-9]+/s\)\.", summary)
+
+
+@checkout
+def test_terminal_that_is_resized_and_interrupted(cli: Command) -> None:
+    """The bar keeps to the width of the terminal; Ctrl-C says what happens, and leaves no bar behind."""
+    cli.mock.fail_next("latency", seconds=0.3, times=40)
+    terminal = Terminal(cli, "--from", cli.many(), "--yes", "--concurrency", "2", piped=("stdout",))
+    wait_until(lambda: "% |" in terminal.shown)
+    terminal.resize((24, 60))
+    wait_until(lambda: terminal.shown.count("% |") > 2)
+    before = len(terminal.shown)
+    wait_until(lambda: terminal.shown.count("% |", before) > 1)
+    assert max(map(len, re.split(r"[\r\n]", terminal.shown[before:]))) <= 60
+    terminal.type("\3")
+    code, out, shown = terminal.end()
+    assert (code, ids(out)) == (130, sorted(cli.canceled))
+    assert "mixpeek-batches: Stopping: at most 5 s for 2 in flight; Ctrl-C again ends at once." in screen(shown)
+    assert not any("% |" in line for line in screen(shown))
+
+
+@checkout
+def test_terminal_shows_that_the_server_holds_it_back(cli: Command) -> None:
+    """The bar tells for how long nothing is sent, and why."""
+    cli.mock.fail_next(429, retry_after=30)
+    terminal = Terminal(cli, "--from", cli.many(), "--yes", "--concurrency", "1", piped=("stdout",))
+    wait_until(lambda: bool(re.search("held back for (30|29) s by a 429", terminal.shown)))
+    terminal.type("\3")
+    assert terminal.end()[0] == 130
 
 
 @checkout
@@ -563,19 +632,26 @@ def test_retries_are_not_told(cli: Command) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
 
 
-def test_lines_elsewhere(cli: Command) -> None:
-    """Without a terminal nothing moves: no escape codes, only lines."""
-    cli.mock.fail_next("latency", seconds=5.2, times=1)
+def test_lines_elsewhere(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal nothing moves: no escape codes, only a line now and then."""
+    monkeypatch.setattr(progress, "_FIRST_LINE", 0.1)
+    cli.mock.fail_next(503, retry_after=1)
     done = cli.run("--from", cli.many(8), "--concurrency", "1")
     assert "\x1b" not in done.stdout + done.stderr
-    assert re.match(r"mixpeek-batches: 0 of 8: 0 cancelled", done.stderr)
+    assert re.match(r"mixpeek-batches: 0 of 8: 0 cancelled, 0 failed, held back for 1 s by a 503, 0/s\n", done.stderr)
 
 
-def test_nobody_to_ask(cli: Command) -> None:
-    """In cron, in CI or from a pipe --yes is needed: without it nothing is sent."""
-    done = cli.run("--from", cli.many(2), yes=False)
+@checkout
+@pytest.mark.parametrize("options", [[], ["--resume", "record"]])
+def test_nobody_to_ask(cli: Command, options: list[str]) -> None:
+    """In cron, which has no terminal and hardly an environment, --yes is needed: without it nothing is sent."""
+    cli.environment = {name: cli.environment[name] for name in ("MIXPEEK_BASE_URL", "MIXPEEK_API_KEY")}
+    done = cli.run("--from", cli.many(2), *options, yes=False, cwd=cli.folder)
     assert (done.returncode, done.stdout, cli.mock.requests) == (2, "", [])
-    assert "pass --yes to cancel 2 batches" in done.stderr
+    assert done.stderr == (
+        "mixpeek-batches: There is no terminal to ask at: pass --yes to cancel 2 batches. Nothing was sent.\n"
+    )
+    assert cli.run("--from", cli.many(2), *options, cwd=cli.folder).returncode == 0
 
 
 @pytest.mark.parametrize(
