@@ -192,9 +192,9 @@ class Batches:
             ]
             layouts.append(_Layout.of(rows, separator, skip, columns))
         best = max(layouts, key=lambda layout: layout.fits)
-        if best.problem:
-            first = next(_records(iter(sample), best.separator))
-            problem = f"line {first[0]}: {_NOT_UTF8}" if first[1] == _NOT_UTF8 else best.problem  # the header, unread
+        number, first = next(_records(iter(sample), best.separator), (0, ""))
+        problem = f"line {number}: {_NOT_UTF8}" if first == _NOT_UTF8 else best.problem  # it may be the header
+        if problem:
             raise ConfigurationError(f"{self._name}, {problem} Nothing was sent.")
         return best
 
