@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import termios
@@ -116,7 +117,7 @@ def test_file(cli: Command) -> None:
     assert done.returncode == 0
     assert ids(done.stdout) == sorted(cli.canceled)
     assert len(entries(done.stdout)) == len(cli.mock.requests) == 40
-    assert re.fullmatch(r"mixpeek-batches: 40 of 40 batches cancelled in [0-9.]+ s \([0-9,]+/s\)\.\n", done.stderr)
+    assert re.fullmatch(r"mixpeek-batches: 40 of 40 batches cancelled in [0-9.]+ s( \([0-9,]+/s\))?\.\n", done.stderr)
     entry = next(entry for entry in entries(done.stdout) if entry["batch_id"] == "x7")
     assert entry["task"] == cli.mock.batch("b", "x7").task()
 
@@ -259,12 +260,34 @@ def test_wrong_usage(cli: Command, arguments: list[str], said: str) -> None:
     assert said in re.sub(r"[\s│]+", " ", done.stderr)
 
 
-def test_concurrency(cli: Command) -> None:
-    """--concurrency says how many are under way at a time."""
-    cli.mock.fail_next("latency", seconds=0.3, times=40)
-    started = time.monotonic()
-    assert cli.run("--from", cli.many(), "--concurrency", "40").returncode == 0
-    assert time.monotonic() - started < 8, "one at a time takes 12 s"
+def test_plan_of_several_namespaces(cli: Command) -> None:
+    """What would be cancelled is told with its first few; a batch that is named twice counts once."""
+    done = cli.run("--from", cli.file("b,x1\nc,x2,n\nb,x1,m\nb,x1\nb,x3\n"), "--dry-run")
+    assert done.stderr == (
+        "mixpeek-batches: 1 line names a batch that was named before; each batch is sent once.\n"
+        f"mixpeek-batches: Would cancel 4 batches of 2 buckets in 3 namespaces at {cli.mock.url}:\n"
+        "  x1 of b in the key's default namespace\n"
+        "  x2 of c in namespace n\n"
+        "  x1 of b in namespace m\n"
+        "  … and 1 more\n"
+        "Nothing was sent.\n"
+    )
+
+
+def test_many_lines_that_cannot_be_used(cli: Command) -> None:
+    """The first twenty are listed, and how many more there are; what a line is to be is told once."""
+    done = cli.run("--from", cli.file("b,x\n" + "nonsense\n" * 1000))
+    assert done.returncode == 2
+    assert done.stderr.count("it has one column: nonsense\n") == 20
+    assert done.stderr.count("--columns 1,2") == 1
+    assert "\n… and 980 more\n" in done.stderr
+    assert done.stderr.endswith("1,000 lines cannot be used. Nothing was sent; --skip-invalid leaves them out.\n")
+
+
+def test_columns(cli: Command) -> None:
+    """A spreadsheet of other columns is read by --columns."""
+    assert cli.run("--from", cli.file("u;x1;b\nu;x2;b\n"), "--columns", "3,2").returncode == 0
+    assert cli.canceled == {"x1", "x2"}
 
 
 # The record
@@ -325,6 +348,40 @@ def test_file_that_is_no_record(cli: Command, content: bytes) -> None:
     done = cli.run("--from", cli.many(), "--resume", path)
     assert (done.returncode, cli.mock.requests, Path(path).read_bytes()) == (2, [], content)
     assert "is not from a run of this command: name another file by --resume." in done.stderr
+
+
+def test_record_of_another_server(cli: Command) -> None:
+    """What was cancelled at one server says nothing of another."""
+    record = str(cli.folder / "record")
+    assert cli.run("--from", cli.many(2), "--resume", record).returncode == 0
+    with MockServer(api_key=KEY) as other:
+        done = cli.run("--from", cli.many(2), "--resume", record, "--base-url", other.url)
+        assert (done.returncode, other.requests) == (2, [])
+    assert "is the record of" in done.stderr
+
+
+@checkout
+def test_record_in_use(cli: Command) -> None:
+    """A second process is kept from the same record."""
+    record = cli.folder / "record"
+    with half_done(cli, record):
+        done = cli.run("--from", cli.many(2), "--resume", str(record))
+        assert done.returncode == 2
+        assert "is in use by another run" in done.stderr
+
+
+def test_record_as_a_file_of_batches(cli: Command) -> None:
+    """Only what failed, without the file that the run began with: the record is both, and what it has is left out."""
+    record = cli.folder / "record"
+    cli.mock.fail_next(500, times=2)
+    assert cli.run("--from", cli.many(5), "--resume", str(record), "--max-retries", "0").returncode == 1
+    failed = [entry["batch_id"] for entry in entries(recorded(record)) if not entry["canceled"]]
+    done = cli.run("--from", str(record), "--resume", str(record))
+    assert (done.returncode, ids(done.stdout)) == (0, sorted(failed))
+    assert "3 of 5 batches are on record as cancelled, and left out." in done.stderr
+    done = cli.run("--from", str(record), "--resume", str(record))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.endswith("mixpeek-batches: There is nothing left to cancel.\n")
 
 
 # However it ends
@@ -458,6 +515,148 @@ def test_full_disk_for_the_record(cli: Command) -> None:
     assert len(cli.mock.requests) < 40
     assert cli.run("--from", batches, "--resume", str(record)).returncode == 0
     assert ids(recorded(record)) == sorted(cli.canceled)
+
+
+# How it goes
+
+
+@wheel
+def test_nobody_to_ask(cli: Command) -> None:
+    """In cron, which has no terminal and hardly an environment, --yes is needed: without it nothing is sent."""
+    cli.environment = {name: cli.environment[name] for name in ("MIXPEEK_BASE_URL", "MIXPEEK_API_KEY")}
+    done = cli.run("--from", cli.many(2), yes=False)
+    assert (done.returncode, done.stdout, cli.mock.requests) == (2, "", [])
+    assert done.stderr == (
+        "mixpeek-batches: There is no terminal to ask at: pass --yes to cancel 2 batches. Nothing was sent.\n"
+    )
+    assert cli.run("--from", cli.many(2)).returncode == 0
+
+
+def test_lines_elsewhere(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal nothing moves: no escape codes, only a line now and then."""
+    monkeypatch.setattr(progress, "_FIRST_LINE", 0.1)
+    cli.mock.fail_next(503, retry_after=1)
+    done = cli.run("--from", cli.many(8), "--concurrency", "1")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert re.match(r"mixpeek-batches: 0 of 8: 0 cancelled, 0 failed, held back for 1 s by a 503, 0/s\n", done.stderr)
+
+
+def test_retries_are_not_told(cli: Command) -> None:
+    """Retries, of which there may be thousands, say nothing."""
+    cli.mock.fail_next(503, retry_after=0, times=10)
+    done = cli.run("--from", cli.many(), "--max-retries", "10")
+    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
+
+
+def test_concurrency(cli: Command) -> None:
+    """--concurrency says how many are under way at a time."""
+    cli.mock.fail_next("latency", seconds=0.3, times=40)
+    started = time.monotonic()
+    assert cli.run("--from", cli.many(), "--concurrency", "40").returncode == 0
+    assert time.monotonic() - started < 8, "one at a time takes 12 s"
+
+
+def test_max_rate(cli: Command) -> None:
+    """--max-rate bounds the requests in a second."""
+    started = time.monotonic()
+    assert cli.run("--from", cli.many(6), "--max-rate", "10").returncode == 0
+    assert time.monotonic() - started >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"MIXPEEK_API_KEY": "sk_wrong"}, "401: check MIXPEEK_API_KEY"),
+        (
+            {"MIXPEEK_BASE_URL": "http://127.0.0.1:9"},
+            "no connection to http://127.0.0.1:9 (Connection refused): check --base-url and the network",
+        ),
+    ],
+    ids=["wrong-key", "no-server"],
+)
+def test_hopeless_run_ends_early(cli: Command, change: dict[str, str], reason: str) -> None:
+    """A wrong key, or no server, ends the run after a few requests; the rest is told as not sent."""
+    cli.environment.update(change)
+    done = cli.run("--from", cli.many(), "--max-retries", "0", "--concurrency", "4")
+    assert (done.returncode, len(entries(done.stdout))) == (1, 40)
+    assert len(cli.mock.requests) <= 4
+    unsent = sum(entry["attempts"] == 0 for entry in entries(done.stdout))
+    assert unsent >= 20
+    assert f"mixpeek-batches: Stopped early, {unsent} batches not sent. {reason}.\n" in done.stderr
+    assert re.search(rf"40  {re.escape(reason)} +such as x\d+ of b\n", done.stderr)
+
+
+KINDS: list[tuple[dict[str, Any], str, bool]] = [
+    ({"fault": 400, "body": {"error": {"message": "Too late.", "details": {"status": "SKIPPED"}}}},
+     "400 SKIPPED: nothing to cancel", False),
+    ({"fault": 400, "body": {"error": {"message": "Too late."}}}, "400: Too late", False),
+    ({"fault": 401}, "401: check MIXPEEK_API_KEY", True),
+    ({"fault": 403}, "403: the key may not use namespace n; check --namespace and MIXPEEK_API_KEY", True),
+    ({"fault": 404}, "404: no such batch in namespace n", False),
+    ({"fault": 404, "body": "<html>"}, "404: URL does not look like the API; check --base-url", True),
+    ({"fault": 302, "body": ""}, "302: URL does not look like the API; check --base-url", True),
+    ({"fault": 429}, "429: the server takes no more now; try again later, or slower by --max-rate", True),
+    ({"fault": 408}, "408: the server failed; try again later", True),
+    ({"fault": 502}, "502: the server failed; try again later", True),
+    ({"fault": 422}, "422: ", False),
+    ({"fault": 200, "body": []}, "200: the answer is no task; check --base-url", True),
+    ({"fault": 200, "body": {"task_id": "t", "task_type": "x", "status": "STOPPING"}},
+     "200 STOPPING: not CANCELED yet; look again later", True),
+    ({"fault": "latency", "seconds": 5}, "no answer within 0.2 s: try again, or give more by --timeout", True),
+    ({"fault": "reset"}, "no connection to URL (", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "text", "again"), KINDS, ids=[text for _, text, _ in KINDS])
+def test_kinds_of_failures(cli: Command, fault: dict[str, Any], text: str, again: bool) -> None:
+    """Each kind of failure has its row with what to do; what may be tried again has a line that does."""
+    cli.mock.fail_next(**fault)
+    record = str(cli.folder / "record")
+    given = "--namespace", "n", "--max-retries", "0", "--timeout", "0.2", "--resume", record
+    done = cli.run("--from", cli.many(1), *given)
+    assert done.returncode == 1
+    assert re.search(rf"\n  1  {re.escape(text.replace('URL', cli.mock.url))}.*  such as x0 of b\n", done.stderr)
+    line = shlex.join(["mixpeek-batches", "cancel", "--from", str(cli.folder / "batches"), *given, "--yes"])
+    assert done.stderr.endswith(f"To try it again:\n  {line}\n") == again
+    assert ("again:" in done.stderr) == again
+
+
+def test_how_to_try_again_without_a_record(cli: Command) -> None:
+    """Without --resume it says that the same line does no harm, and that results would be overwritten."""
+    cli.mock.fail_next(500, times=40)
+    done = cli.run("--from", cli.many(2), "--max-retries", "0")  # its stdout is a file
+    assert "To try those 2 again, run the same line, with another file for the results, again: what is" in done.stderr
+    done = cli.run("--from", cli.many(2), "--max-retries", "0", "--output", str(cli.folder / "results"))
+    assert "run the same line with another --output again: what is cancelled already stays so.\n" in done.stderr
+    done = cli.run("--from", "-", "--max-retries", "0", "--resume", str(cli.folder / "record"), stdin="b,x1\nb,x2\n")
+    assert "To try those 2 again:\n  … | mixpeek-batches cancel --from - --max-retries 0 --resume" in done.stderr
+
+
+def test_output(cli: Command) -> None:
+    """--output FILE gets the results in place of stdout, and more of them when resumed."""
+    record, output = str(cli.folder / "record"), cli.folder / "results"
+    cli.mock.fail_next(500, times=1)
+    options = "--resume", record, "--output", str(output)
+    assert cli.run("--from", cli.many(5), *options, "--max-retries", "0").returncode == 1
+    done = cli.run("--from", cli.many(5), *options)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert (len(entries(output.read_text())), len(ids(output.read_text()))) == (6, 5)
+
+
+def test_output_that_is_there(cli: Command) -> None:
+    """Without --resume, no results of an earlier run are overwritten; no file is two things at once."""
+    batches, output = cli.many(2), cli.folder / "results"
+    assert cli.run("--from", batches, "--output", str(output)).returncode == 0
+    before, sent = output.read_text(), len(cli.mock.requests)
+    for options, said in [
+        (["--output", str(output)], "results is not empty: name another file, or go on by --resume."),
+        (["--output", batches], "--output and --from name the same file."),
+        (["--output", "r", "--resume", "r"], "--output and --resume name the same file: the record has all results"),
+    ]:
+        done = cli.run("--from", batches, *options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+    assert (output.read_text(), len(cli.mock.requests)) == (before, sent)
 
 
 # On a terminal
@@ -623,105 +822,3 @@ def test_terminal_shows_results_above_the_bar(cli: Command) -> None:
     assert code == 0
     assert ids("".join(line + "\n" for line in lines)) == sorted(cli.canceled)
     assert "40 of 40 batches cancelled" in summary
-
-
-def test_retries_are_not_told(cli: Command) -> None:
-    """Retries, of which there may be thousands, say nothing."""
-    cli.mock.fail_next(503, retry_after=0, times=10)
-    done = cli.run("--from", cli.many(), "--max-retries", "10")
-    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
-
-
-def test_lines_elsewhere(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a terminal nothing moves: no escape codes, only a line now and then."""
-    monkeypatch.setattr(progress, "_FIRST_LINE", 0.1)
-    cli.mock.fail_next(503, retry_after=1)
-    done = cli.run("--from", cli.many(8), "--concurrency", "1")
-    assert "\x1b" not in done.stdout + done.stderr
-    assert re.match(r"mixpeek-batches: 0 of 8: 0 cancelled, 0 failed, held back for 1 s by a 503, 0/s\n", done.stderr)
-
-
-@checkout
-@pytest.mark.parametrize("options", [[], ["--resume", "record"]])
-def test_nobody_to_ask(cli: Command, options: list[str]) -> None:
-    """In cron, which has no terminal and hardly an environment, --yes is needed: without it nothing is sent."""
-    cli.environment = {name: cli.environment[name] for name in ("MIXPEEK_BASE_URL", "MIXPEEK_API_KEY")}
-    done = cli.run("--from", cli.many(2), *options, yes=False, cwd=cli.folder)
-    assert (done.returncode, done.stdout, cli.mock.requests) == (2, "", [])
-    assert done.stderr == (
-        "mixpeek-batches: There is no terminal to ask at: pass --yes to cancel 2 batches. Nothing was sent.\n"
-    )
-    assert cli.run("--from", cli.many(2), *options, cwd=cli.folder).returncode == 0
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "b;x1\r\nb;x2\r\n",
-        "b\tx1\nb\tx2\n",
-        '\ufeffBatch_ID;Note;Bucket\r\nx1;"a; b";b\r\nx2;;b\r\n',
-        "batch,bucket_identifier\nx1,b\n\nx2, b\n",
-        "b,x1,default\nb,x2,\n",
-        "b,x1\nb,x2\nb,x1\n",
-    ],
-    ids=["semicolons", "tabs", "header-semicolons-bom", "header-any-order", "third-column", "twice"],
-)
-def test_spreadsheet(cli: Command, content: str) -> None:
-    """What spreadsheets write: separators and headers are found, fields may be quoted, and each batch is sent once."""
-    done = cli.run("--from", cli.file(content))
-    assert (done.returncode, cli.canceled, len(cli.mock.requests)) == (0, {"x1", "x2"}, 2)
-
-
-def test_columns(cli: Command) -> None:
-    """Columns can be chosen by number or name."""
-    assert cli.run("--from", cli.file("u,x1,b\nu,x2,b\n"), "--columns", "3,2").returncode == 0
-    assert cli.run("--from", cli.file("Konto,Stapel\nb,x3\n"), "--columns", "Konto,Stapel").returncode == 0
-    assert cli.canceled == {"x1", "x2", "x3"}
-
-
-def test_record_of_another_server(cli: Command) -> None:
-    """What was cancelled at one server says nothing of another."""
-    record = str(cli.folder / "record")
-    assert cli.run("--from", cli.many(2), "--resume", record).returncode == 0
-    with MockServer(api_key=KEY) as other:
-        done = cli.run("--from", cli.many(2), "--resume", record, "--base-url", other.url)
-        assert (done.returncode, other.requests) == (2, [])
-    assert "is the record of" in done.stderr
-
-
-@checkout
-def test_record_in_use(cli: Command) -> None:
-    """A second process is kept from the same record."""
-    record = cli.folder / "record"
-    with half_done(cli, record):
-        done = cli.run("--from", cli.many(2), "--resume", str(record))
-        assert done.returncode == 2
-        assert "is in use by another run" in done.stderr
-
-
-def test_output(cli: Command) -> None:
-    """--output FILE gets the results in place of stdout, and more of them when resumed."""
-    record, output = str(cli.folder / "record"), cli.folder / "results"
-    cli.mock.fail_next(500, times=1)
-    options = "--resume", record, "--output", str(output)
-    assert cli.run("--from", cli.many(5), *options, "--max-retries", "0").returncode == 1
-    done = cli.run("--from", cli.many(5), *options)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert (len(entries(output.read_text())), len(ids(output.read_text()))) == (6, 5)
-
-
-def test_hopeless_run_ends_early(cli: Command) -> None:
-    """A wrong key sends a few requests, and the rest is told as not sent."""
-    cli.environment["MIXPEEK_API_KEY"] = "sk_wrong"
-    done = cli.run("--from", cli.many())
-    assert (done.returncode, len(entries(done.stdout))) == (1, 40)
-    assert len(cli.mock.requests) <= 4
-    assert "Stopped early" in done.stderr
-    assert "401" in done.stderr
-
-
-def test_max_rate(cli: Command) -> None:
-    """--max-rate bounds the requests in a second."""
-    started = time.monotonic()
-    assert cli.run("--from", cli.many(6), "--max-rate", "10").returncode == 0
-    assert time.monotonic() - started >= 0.5
