@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
-from cli_support import KEY, Done, checkout, command_of, wheel
+from cli_support import KEY, WHEEL, Done, checkout, command_of, wheel
 from cli_support import run as run_command
 
 from mixpeek_batches import __version__
@@ -30,13 +32,20 @@ def command(request: pytest.FixtureRequest) -> list[str]:
     return command_of(getattr(request, "param", "here"))
 
 
-@pytest.fixture
-def mock() -> Iterator[MockServer]:
-    """A mock with a running and a finished batch, and a key of its own."""
+@pytest.fixture(scope="module")
+def server() -> Iterator[MockServer]:
+    """A mock for all tests of this file, as to start and to stop one takes its time."""
     with MockServer(api_key=KEY) as server:
-        server.add_batch("bkt", "running", status="IN_PROGRESS", inputs=["a", {"b": 1}], outputs=["o"])
-        server.add_batch("bkt", "failed", status="FAILED")
         yield server
+
+
+@pytest.fixture
+def mock(server: MockServer) -> MockServer:
+    """A mock with a running and a finished batch, and a key of its own."""
+    server.reset()
+    server.add_batch("bkt", "running", status="IN_PROGRESS", inputs=["a", {"b": 1}], outputs=["o"])
+    server.add_batch("bkt", "failed", status="FAILED")
+    return server
 
 
 @pytest.fixture
@@ -91,7 +100,7 @@ def test_refusal_is_a_sentence_and_exit_1(run: Run) -> None:
     """What the server refuses is told in one sentence on stderr."""
     done = run("cancel", "bkt", "failed")
     assert (done.returncode, done.stdout) == (1, "")
-    said = _one_sentence(done)
+    said = re.sub("req_[0-9]+", "req_1", _one_sentence(done))
     assert said == "failed of bkt: A batch that is FAILED cannot be cancelled. (400, BadRequestError, request req_1)"
 
 
@@ -101,13 +110,13 @@ def test_refusal_json_holds_the_error(run: Run) -> None:
     record = json.loads(done.stdout)
     assert done.returncode == 1
     assert (record["canceled"], record["task"]) == (False, None)
+    assert record["error"].pop("request_id").startswith("req_")
     assert record["error"] == {
         "class": "BadRequestError",
         "message": "A batch that is FAILED cannot be cancelled.",
         "type": "BadRequestError",
         "details": {"status": "FAILED"},
         "status_code": 400,
-        "request_id": "req_1",
     }
 
 
@@ -188,6 +197,9 @@ def test_wrong_configuration_is_exit_2(
         ["cancel", "a", "b", "c"],
         ["cancel", "a", "b", "--timeout", "0"],
         ["cancel", "a", "b", "--max-retries=-1"],
+        ["mock", "--rate-limit", "5/0"],
+        ["mock", "--rate-limit", "much"],
+        ["completion"],
     ],
 )
 def test_wrong_usage_is_exit_2(run: Run, arguments: list[str]) -> None:
@@ -253,6 +265,52 @@ def test_interrupt_is_exit_130(command: list[str], mock: MockServer) -> None:
     assert said == "mixpeek-batches: Interrupted.\n"
 
 
+def test_retries_are_told(run: Run, mock: MockServer) -> None:
+    """Whoever waits for one batch learns why, and what to do once there is no more to try."""
+    mock.fail_next(500, times=2)
+    done = run("cancel", "bkt", "running", "--max-retries", "1")
+    first, last = done.stderr.splitlines()
+    assert first.startswith("mixpeek-batches: Batch 'running' of bucket 'bkt': attempt 1 of 2 failed, next in ")
+    assert last.endswith("Try again later.")
+
+
+@pytest.mark.parametrize("arguments", [["cancel", "bkt", "running"], ["cancel", "bkt", "running", "--json"], ["-h"]])
+@checkout
+def test_full_disk(command: list[str], mock: MockServer, arguments: list[str]) -> None:
+    """What could not be written is told in a sentence, and whether the batch is cancelled all the same."""
+    environment = {**os.environ, "MIXPEEK_BASE_URL": mock.url, "MIXPEEK_API_KEY": KEY}
+    with Path("/dev/full").open("wb") as full:
+        done = run_command(command, arguments, environment, stdout=full)
+    *rest, last = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert last == "mixpeek-batches: The output could not be written: No space left on device."
+    assert rest == ([] if arguments == ["-h"] else ["mixpeek-batches: running of bkt is CANCELED."])
+
+
+@pytest.mark.parametrize(
+    ("shell", "ask"),
+    [
+        ("bash", "COMP_WORDS=(mixpeek-batches cancel --max-r); COMP_CWORD=2; "
+         "_mixpeek_batches_completion mixpeek-batches; echo ${COMPREPLY[@]}"),
+        ("fish", "complete --do-complete 'mixpeek-batches cancel --max-r'"),
+        ("zsh", ""),  # which completes only in front of a terminal
+    ],
+)  # fmt: skip
+def test_completion(run: Run, tmp_path: Path, shell: str, ask: str) -> None:
+    """What `completion` prints gives a shell the options to choose from, as far as the shell is installed."""
+    done = run("completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "_MIXPEEK_BATCHES_COMPLETE=" in done.stdout
+    if ask and shutil.which(shell):
+        script = tmp_path / "script"
+        script.write_text(f"{done.stdout}\n{ask}\n")
+        path = os.pathsep.join([str(WHEEL.parent), os.environ["PATH"]])
+        asked = subprocess.run(
+            [shell, str(script)], check=True, capture_output=True, text=True, env={**os.environ, "PATH": path}
+        )
+        assert re.findall(r"--max-[a-z]+", asked.stdout.replace("plain,", "")) == ["--max-rate", "--max-retries"]
+
+
 @wheel
 def test_version_and_help(run: Run) -> None:
     """--version prints the package's version; --help names every option, on the command and on each subcommand."""
@@ -261,6 +319,7 @@ def test_version_and_help(run: Run) -> None:
     for option in ("namespace", "base-url", "api-key-file", "timeout", "max-retries", "json", "dry-run", "allow-http"):
         assert f"--{option}" in shown
     assert "--api-key " not in shown
+    assert len(re.findall("^    mixpeek-batches cancel ", shown, re.MULTILINE)) == 2
     assert {"cancel", "mock"} <= set(run("-h").stdout.split())
     assert "Usage: " in run().stdout + run().stderr
 
@@ -343,14 +402,20 @@ def test_mock_json_and_array(start: Callable[..., subprocess.Popen[str]], tmp_pa
 
 
 @checkout
-def test_mock_reset_keeps_the_batches_of_the_file(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
-    """A reset over the admin API goes back to what the file says."""
+def test_mock_reset_goes_back_to_how_it_was_started(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """A reset over the admin API goes back to the batches of the file, and to --rate-limit."""
     (tmp_path / "batches").write_text('{"bucket_identifier": "b", "batch_id": "x"}')
-    process = start("mock", "--json", "--batches", str(tmp_path / "batches"))
+    process = start("mock", "--json", "--rate-limit", "2/5", "--batches", str(tmp_path / "batches"))
     assert process.stdout is not None
     place: dict[str, Any] = json.loads(process.stdout.readline())
     headers = {"Authorization": f"Bearer {place['api_key']}"}
     for _ in range(2):
+        assert httpx.get(f"{place['url']}/_mock/limits").json() == {
+            "requests_per_second": 2.0, "burst": 5, "concurrency": None
+        }  # fmt: skip
+        httpx.post(f"{place['url']}/_mock/limits", json={"requests_per_second": None})
         assert httpx.get(f"{place['url']}/_mock/batches/b/x").json()["status"] == "PENDING"
         assert httpx.post(f"{place['url']}/v1/buckets/b/batches/x/cancel", headers=headers).status_code == 200
         assert httpx.post(f"{place['url']}/_mock/reset").status_code == 204
