@@ -149,7 +149,7 @@ class Summary:
         if not self.failed and not missing:
             return text + "."
         rows = [(count, found.text, example) for found, (count, example) in self._kinds.items()]
-        rows.sort(key=lambda row: -row[0])
+        rows.sort(key=lambda row: (-row[0], row[1]))
         others = sum(count for count, _, _ in rows[_KINDS:])
         shown_rows = [(f"{count:,}", what, f"such as {example}") for count, what, example in rows[:_KINDS]]
         if others:
