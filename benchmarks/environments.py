@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -17,19 +16,20 @@ PRISM = "@stoplight/prism-cli@5.14.2"
 WHEEL = "our wheel"
 
 PACKAGES = {
-    "core": [WHEEL],
-    "aiohttp": [f"{WHEEL}[aiohttp]"],
+    "ours": [WHEEL],
+    "ours with httpx-aiohttp": [WHEEL, "httpx-aiohttp"],
     "cli": [f"{WHEEL}[cli]"],
     "mock": [f"{WHEEL}[cli,mock]"],
     "httpx": ["httpx"],
     "httpx-aiohttp": ["httpx-aiohttp"],
     "vendor": ["mixpeek==1.3.783"],
     "stock": ["openapi-python-client==0.29.1"],
-    "server": ["uvicorn", "httptools", "uvloop"],
+    "server": ["uvicorn", "httptools==0.9.0", "uvloop==0.23.0"],
+    "test with mock": [f"{WHEEL}[mock]", "pytest"],
+    "test with respx": [WHEEL, "pytest", "respx"],
+    "test with pytest-httpserver": [WHEEL, "pytest", "pytest-httpserver==1.2.0"],
 }
 """What pip installs into each; what our constraints.txt names has the same version in all."""
-
-SHOWN = ("aiohttp", "httpx", "httpx-aiohttp", "mixpeek", "mixpeek-batches", "openapi-python-client", "starlette")
 
 
 class UnavailableError(Exception):
@@ -38,7 +38,11 @@ class UnavailableError(Exception):
 
 def python(name: str) -> Path:
     """Give the interpreter of an environment."""
-    return BUILD / f"bench-{name}" / "bin" / "python"
+    return _folder(name) / "bin" / "python"
+
+
+def _folder(name: str) -> Path:
+    return BUILD / f"bench-{name.replace(' ', '-')}"
 
 
 def prism() -> list[str]:
@@ -53,7 +57,7 @@ def prepare(names: set[str]) -> dict[str, str]:
     Returns:
         Why not, for each that could not be made.
     """
-    wheel = _wheel() if any(WHEEL in package for name in names for package in PACKAGES.get(name, [])) else None
+    wheel = _wheel()
 
     def attempt(name: str) -> tuple[str, str | None]:
         try:
@@ -64,16 +68,6 @@ def prepare(names: set[str]) -> dict[str, str]:
 
     with ThreadPoolExecutor(3) as pool:
         return {name: reason for name, reason in pool.map(attempt, sorted(names)) if reason}
-
-
-def versions(names: set[str]) -> dict[str, dict[str, str]]:
-    """Tell what is installed where, as far as it is of interest."""
-    found = {}
-    for name in sorted(names & PACKAGES.keys()):
-        done = _run(_pip(name, "list", "--format", "json"), "pip list")
-        listed = {package["name"].lower(): package["version"] for package in json.loads(done)}
-        found[name] = {package: listed[package] for package in SHOWN if package in listed}
-    return found
 
 
 def _run(command: list[str | Path], what: str) -> str:
@@ -105,9 +99,9 @@ def _wheel() -> Path:
     return next(folder.glob("*.whl"))
 
 
-def _install(name: str, wheel: Path | None) -> None:
+def _install(name: str, wheel: Path) -> None:
     packages = [package.replace(WHEEL, str(wheel)) for package in PACKAGES[name]]
-    folder = BUILD / f"bench-{name}"
+    folder = _folder(name)
     stamp = folder / "installed"
     wanted = "\n".join([*packages, (ROOT / "openapi.yaml").read_text(encoding="utf-8") if name == "stock" else ""])
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
