@@ -196,7 +196,7 @@ _ARRANGED = {
 def tests(tool: str, count: int) -> Contestant:
     """Measure a whole run of pytest, in which each test sets up its answer, makes a client and cancels a batch."""
     fixture, arrange, url = _ARRANGED[tool]
-    path = BUILD / f"bench-{tool}" / f"test_{count}.py"
+    path = BUILD / "bench-tests" / tool / f"test_{count}.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         _TEST.format(task=TASK, count=count, fixture=fixture, arrange=arrange, key=KEY, url=url), encoding="utf-8"

@@ -123,7 +123,7 @@ def groups(*, quick: bool) -> dict[str, list[Case]]:
         "call": [_call(50 if quick else 150)],
         "start": [_start()],
         "import": [_import()],
-        "mock": _mock(2 if quick else 1),
+        "mock": _mock(4 if quick else 1),
     }
 
 
@@ -132,7 +132,7 @@ def _bulk(part: int) -> list[Case]:
     httpx, vendor = "bare `httpx.AsyncClient`, 64 in flight", "the vendor's SDK in 16 threads"
     ours, bare = "`AsyncClient` given `HttpxAiohttpClient`", "bare `HttpxAiohttpClient`, 64 in flight"
     what, narrow, wide = "Cancelling 1,000 batches", "16 in flight", "256 in flight"
-    few, many = 100_000 // part, 1_000_000 // part
+    few, many = 100_000 // part**3, 1_000_000 // part**3
     before, after = f"after {few:,} pairs", f"after {many:,} pairs"
     return [
         Case(
@@ -227,14 +227,14 @@ def _mock(part: int) -> list[Case]:
     count = 4000 // part
     fixture, respx, httpserver = "the fixture `mixpeek_mock`", "respx, in process", "pytest-httpserver"
     ours, full, bare = "`mixpeek-batches mock`", "100,000 batches in it", "a bare ASGI app under the same uvicorn"
-    loud, silent, suite = "Prism", "Prism with its log off", "A pytest run of 200 tests"
+    loud, silent, suite = "Prism", "Prism with its log off", f"A pytest run of {200 // part} tests"
     answers = "1,000 answers of a mock"
     return [
         Case(
             {
-                fixture: tests("mock", 200),
-                httpserver: tests("pytest-httpserver", 200),
-                respx: tests("respx", 200),
+                fixture: tests("mock", 200 // part),
+                httpserver: tests("pytest-httpserver", 200 // part),
+                respx: tests("respx", 200 // part),
             },
             [
                 Row(suite, fixture, httpserver, 1.0, notable=True),

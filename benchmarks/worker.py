@@ -6,14 +6,15 @@ Each line of standard input is a number of batches to cancel; each line of stand
 """
 
 import asyncio
+import contextlib
 import email.utils
 import importlib
-import itertools
 import json
+import socket
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -89,12 +90,12 @@ def pairs(count: int) -> list[tuple[str, str]]:
     return [(BUCKET, f"btch_{number}") for number in range(count)]
 
 
-def bulk_async(url: str, in_flight: int, make: Callable[[], Any] = lambda: None) -> Measure:
+def bulk_async(url: str, in_flight: int, make: Callable[[], Any] = contextlib.nullcontext) -> Measure:
     """Use AsyncClient.cancel_batches."""
     ours = importlib.import_module("mixpeek_batches")
 
     async def run(count: int) -> int:
-        async with ours.AsyncClient(api_key=KEY, base_url=url, http_client=make()) as client:
+        async with make() as http, ours.AsyncClient(api_key=KEY, base_url=url, http_client=http) as client:
             return sum([r.canceled async for r in client.cancel_batches(pairs(count), concurrency=in_flight)])
 
     return in_all(run)
@@ -208,28 +209,34 @@ def memory(url: str, in_flight: int) -> Measure:
 
 def load(url: str, batches: int) -> Measure:
     """Load a server over 16 kept connections, on bare sockets so that this takes little of the machine."""
-    port = int(url.rpartition(":")[2])
-    numbers = itertools.count()
+    address = "127.0.0.1", int(url.rpartition(":")[2])
+    requests = [
+        f"POST /v1/buckets/{BUCKET}/batches/btch_{number * 7919 % batches}/cancel HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {KEY}\r\nContent-Length: 0\r\n\r\n".encode()
+        for number in range(min(batches, 1000))
+    ]
 
-    async def connection(count: int) -> int:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for _ in range(count):
-            path = f"/v1/buckets/{BUCKET}/batches/btch_{next(numbers) * 7919 % batches}/cancel"
-            writer.write(
-                f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {KEY}\r\n"
-                "Content-Length: 0\r\n\r\n".encode()
-            )
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            if not head.startswith(b"http/1.1 200"):
+    def receive(connection: socket.socket) -> None:
+        received = b""
+        while True:
+            received += connection.recv(65536)
+            head, found, body = received.partition(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200"):
                 raise RuntimeError(head)
-            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
-            await (reader.readexactly(int(length)) if length else reader.readuntil(b"0\r\n\r\n"))
-        writer.close()
-        return count
+            length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+            if found and (len(body) >= int(length) if length else body.endswith(b"0\r\n\r\n")):
+                return
 
-    async def run(count: int) -> int:
-        shares: list[Awaitable[int]] = [connection(count // 16) for _ in range(16)]
-        return sum(await asyncio.gather(*shares))
+    def run(count: int) -> int:
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(socket.create_connection(address)) for _ in range(16)]
+            for number in range(count + 16):  # each in turn: its answer, and then its next request
+                connection = connections[number % 16]
+                if number >= 16:
+                    receive(connection)
+                if number < count:
+                    connection.sendall(requests[number % len(requests)])
+        return count
 
     return in_all(run)
 
