@@ -241,7 +241,7 @@ def _mock(part: int) -> list[Case]:
                 Row(suite, fixture, respx, 1.5, notable=True),
             ],
             rounds=7,
-            seconds=50,
+            seconds=35,
         ),
         Case(
             {
@@ -259,7 +259,7 @@ def _mock(part: int) -> list[Case]:
                 Row("Memory of the mock under load", ours, loud, 1 / 3, "mebibytes"),
             ],
             rounds=9,
-            seconds=50,
+            seconds=35,
         ),
         Case(
             {ours: starting("mock", our_mock), loud: starting("prism", prism)},
