@@ -67,12 +67,6 @@ def _vendor(url: str) -> Any:
     return sdk.BucketBatchesApi(client)
 
 
-def call_vendor(url: str, _: int) -> Measure:
-    """Use the vendor's SDK."""
-    api = _vendor(url)
-    return one_by_one(lambda: api.cancel_batch_buckets_batches(BUCKET, "btch_123"))
-
-
 def in_all(job: Callable[[int], int | Coroutine[Any, Any, int]]) -> Measure:
     """Make a measure of a whole job, from making the client to closing it."""
 
