@@ -6,8 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +22,7 @@ from benchmarks.server import TASK
 from benchmarks.worker import BUCKET, KEY
 
 _HERE = Path(__file__).resolve().parent
+_ELSEWHERE = tempfile.gettempdir()  # where nobody imports this checkout
 _START_TIMEOUT = 60.0  # seconds
 
 Figures = dict[str, float]
@@ -59,7 +58,7 @@ def _running(command: Command, output: int = subprocess.DEVNULL) -> Iterator[sub
         stderr=None if output == subprocess.PIPE else subprocess.DEVNULL,  # a mock's is its log
         text=True,
         env=_variables(),
-        cwd=tempfile.gettempdir(),
+        cwd=_ELSEWHERE,
     )
     with process:  # closes its streams
         try:
@@ -84,10 +83,19 @@ def _said(process: subprocess.Popen[str], who: str) -> Figures:
 @contextmanager
 def server(environment: str = "server") -> Iterator[str]:
     """Run benchmarks/server.py, and give its URL."""
-    with _running([environments.python(environment), _HERE / "server.py"], subprocess.PIPE) as process:
-        port = int(_said(process, "the server")["port"])
+    with _mock(lambda port: [environments.python(environment), _HERE / "server.py", str(port)]) as (url, _):
+        yield url
+
+
+@contextmanager
+def _mock(command: Callable[[int], Command]) -> Iterator[tuple[str, int]]:
+    """Run a server, and give its URL and process id once it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    with _running(command(port)) as process:
         _wait_for_answer(process, port)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", process.pid
 
 
 @contextmanager
@@ -126,47 +134,36 @@ def _per_thousand(figures: Figures, count: int) -> Figures:
     return {"seconds": figures["seconds"] / count * 1000}
 
 
-def importing(environment: str, module: str) -> Contestant:
-    """Measure an import, each time in a new process."""
-
-    @contextmanager
-    def opened() -> Iterator[Callable[[], Figures]]:
-        def measure() -> Figures:
-            command: Command = [environments.python(environment), _HERE / "importing.py", module]
-            with _running(command, subprocess.PIPE) as process:
-                return _said(process, f"import {module}")
-
-        yield measure
-
-    return Contestant(environment, opened)
-
-
 def process(environment: str, *arguments: str) -> Contestant:
-    """Measure a whole process: the environment's python with arguments, in which URL is that of a server."""
+    """Measure a whole process: a command of the environment, in whose arguments URL is that of a server.
+
+    Figures that it prints stand in place of its time.
+    """
 
     @contextmanager
     def opened() -> Iterator[Callable[[], Figures]]:
-        python = environments.python(environment)
         with server() as url:
-            command = [str(python), *(argument.replace("URL", url) for argument in arguments)]
-            if arguments[0] == "mixpeek-batches":
-                command = [str(python.with_name("mixpeek-batches")), *arguments[1:]]
+            program = environments.python(environment).with_name(arguments[0])
+            command = [str(program), *(argument.replace("URL", url) for argument in arguments[1:])]
             variables = {**_variables(), "MIXPEEK_API_KEY": KEY, "MIXPEEK_BASE_URL": url}
 
             def measure() -> Figures:
                 started = time.perf_counter()
-                done = subprocess.run(
-                    command, check=False, capture_output=True, env=variables, cwd=tempfile.gettempdir()
-                )
+                done = subprocess.run(command, check=False, capture_output=True, env=variables, cwd=_ELSEWHERE)
                 seconds = time.perf_counter() - started
                 if done.returncode:
                     print(done.stdout.decode(), done.stderr.decode(), sep="", file=sys.stderr)
                     raise UnavailableError(f"{' '.join(command[:3])} ended with {done.returncode}")
-                return {"seconds": seconds}
+                return json.loads(done.stdout) if done.stdout.startswith(b'{"seconds"') else {"seconds": seconds}
 
             yield measure
 
     return Contestant(environment, opened)
+
+
+def importing(environment: str, module: str) -> Contestant:
+    """Measure an import, each time in a new process."""
+    return process(environment, "python", str(_HERE / "importing.py"), module)
 
 
 _PATH = f"/v1/buckets/{BUCKET}/batches/btch_1/cancel"
@@ -201,7 +198,7 @@ def tests(tool: str, count: int) -> Contestant:
     path.write_text(
         _TEST.format(task=TASK, count=count, fixture=fixture, arrange=arrange, key=KEY, url=url), encoding="utf-8"
     )
-    return process(f"test with {tool}", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "/", str(path))
+    return process(f"test with {tool}", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "/", str(path))
 
 
 def our_mock(port: int, batches: int = 10) -> Command:
@@ -221,6 +218,11 @@ def full_mock(port: int) -> Command:
     return our_mock(port, 100_000)
 
 
+def bare(port: int) -> Command:
+    """Give the command that runs benchmarks/server.py in the mock's environment, and so under the same uvicorn."""
+    return [environments.python("mock"), _HERE / "server.py", str(port)]
+
+
 def prism(port: int) -> Command:
     """Give the command that runs Prism."""
     return [*environments.prism(), "mock", "-h", "127.0.0.1", "-p", str(port), ROOT / "openapi.yaml"]
@@ -229,16 +231,6 @@ def prism(port: int) -> Command:
 def silent_prism(port: int) -> Command:
     """Give the command that runs Prism without a log."""
     return [*prism(port), "-v", "silent"]
-
-
-@contextmanager
-def _mock(command: Callable[[int], Command]) -> Iterator[tuple[int, int]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    with _running(command(port)) as process:
-        _wait_for_answer(process, port)
-        yield port, process.pid
 
 
 def starting(environment: str, command: Callable[[int], Command]) -> Contestant:
@@ -261,32 +253,16 @@ def serving(environment: str, command: Callable[[int], Command], count: int, bat
 
     @contextmanager
     def opened() -> Iterator[Callable[[], Figures]]:
-        with _mock(command) as (port, pid), working(None, "load", f"http://127.0.0.1:{port}", batches, count) as load:
+        with _mock(command) as (url, pid), working(None, "load", url, batches, count) as load:
             yield lambda: {**_per_thousand(load(), count), "mebibytes": _resident(pid)}
 
     return Contestant(environment, opened)
 
 
-def bare_serving(count: int) -> Contestant:
-    """Measure benchmarks/server.py under load, in the mock's environment and so under the same uvicorn."""
-
-    @contextmanager
-    def opened() -> Iterator[Callable[[], Figures]]:
-        with server("mock") as url, working(None, "load", url, 10, count) as load:
-            yield lambda: _per_thousand(load(), count)
-
-    return Contestant("mock", opened)
-
-
 def _resident(pid: int) -> float:
     """Give the memory that a process holds, in MiB."""
-    try:
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
-        kibibytes = int(found[1]) if found else 0
-    except OSError:
-        ps = shutil.which("ps") or "ps"
-        kibibytes = int(subprocess.run([ps, "-o", "rss=", "-p", str(pid)], check=True, capture_output=True).stdout)
-    return kibibytes / 1024
+    found = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], check=True, capture_output=True)  # noqa: S607
+    return int(found.stdout) / 1024
 
 
 def _wait_for_answer(process: subprocess.Popen[str], port: int) -> None:

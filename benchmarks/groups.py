@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.contestants import (
     Contestant,
     Figures,
-    bare_serving,
+    bare,
     client,
     full_mock,
     importing,
@@ -130,7 +130,7 @@ def groups(*, quick: bool) -> dict[str, list[Case]]:
 def _bulk(part: int) -> list[Case]:
     threads, tasks = "`Client`, 64 in flight", "`AsyncClient`, 64 in flight"
     httpx, vendor = "bare `httpx.AsyncClient`, 64 in flight", "the vendor's SDK in 16 threads"
-    ours, bare = "`AsyncClient` given `HttpxAiohttpClient`", "bare `HttpxAiohttpClient`, 64 in flight"
+    ours, aiohttp = "`AsyncClient` given `HttpxAiohttpClient`", "bare `HttpxAiohttpClient`, 64 in flight"
     what, narrow, wide = "Cancelling 1,000 batches", "16 in flight", "256 in flight"
     few, many = 100_000 // part**3, 1_000_000 // part**3
     before, after = f"after {few:,} pairs", f"after {many:,} pairs"
@@ -142,14 +142,14 @@ def _bulk(part: int) -> list[Case]:
                 threads: client("ours", "bulk_sync", 1000 // part, 64),
                 vendor: client("vendor", "bulk_vendor", 1000 // part, 16),
                 ours: client("ours with httpx-aiohttp", "bulk_async_given", 1000 // part, 64),
-                bare: client("httpx-aiohttp", "bulk_httpx_aiohttp", 1000 // part, 64),
+                aiohttp: client("httpx-aiohttp", "bulk_httpx_aiohttp", 1000 // part, 64),
             },
             [
                 Row(what, tasks, httpx, 1 / 3, notable=True),
                 Row(what, threads, vendor, 1 / 1.15, notable=True),
                 Row(what, threads, httpx, 1 / 3),
                 Row(what, tasks, vendor, 1 / 1.15),
-                Row(what, ours, bare, 1 / 0.9),
+                Row(what, ours, aiohttp, 1 / 0.9),
             ],
             rounds=11,
         ),
@@ -197,7 +197,7 @@ def _start() -> Case:
     }
     return Case(
         {f"`{line}`": process("cli", *line.split()) for line, _ in lines.values()}
-        | {post: process("httpx", "-c", code)},
+        | {post: process("httpx", "python", "-c", code)},
         [Row(what, f"`{line}`", post, goal, notable=goal > 1) for what, (line, goal) in lines.items()],
         rounds=21,
     )
@@ -225,7 +225,7 @@ def _import() -> Case:
 def _mock(part: int) -> list[Case]:
     count = 4000 // part
     fixture, respx, httpserver = "the fixture `mixpeek_mock`", "respx, in process", "pytest-httpserver"
-    ours, full, bare = "`mixpeek-batches mock`", "100,000 batches in it", "a bare ASGI app under the same uvicorn"
+    ours, full, app = "`mixpeek-batches mock`", "100,000 batches in it", "a bare ASGI app under the same uvicorn"
     loud, silent, suite = "Prism", "Prism with its log off", f"A pytest run of {200 // part} tests"
     answers = "1,000 answers of a mock"
     return [
@@ -247,13 +247,13 @@ def _mock(part: int) -> list[Case]:
                 ours: serving("mock", our_mock, count),
                 loud: serving("prism", prism, count // 2),
                 silent: serving("prism", silent_prism, count),
-                bare: bare_serving(count),
+                app: serving("mock", bare, count),
                 full: serving("mock", full_mock, count, 100_000),
             },
             [
                 Row(f"{answers}, ours with its log", ours, silent, 1.0, notable=True),
                 Row(f"{answers}, both with their log", ours, loud, 1 / 2),
-                Row(answers, ours, bare, 1 / 0.8),
+                Row(answers, ours, app, 1 / 0.8),
                 Row(answers, full, ours, 1 / 0.9),
                 Row("Memory of the mock under load", ours, loud, 1 / 3, "mebibytes"),
             ],

@@ -7,17 +7,17 @@ Below `/LIMIT/RUN`, each run meets a limit of its own; GET gives how many reques
 - `window-50-5-429-seconds`: 50 requests in each 5 seconds.
 - `places-4-0.1-429-seconds`: 4 requests in flight, each of which takes 0.1 seconds.
 
-Runs under uvicorn, in a process and an environment of its own. Prints its port, and ends with its standard input.
+Runs under uvicorn, in a process and an environment of its own.
+
+Usage: python benchmarks/server.py PORT
 """
 
 import asyncio
 import email.utils
 import json
 import math
-import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -112,18 +112,12 @@ async def app(scope: dict[str, Any], receive: Any, send: Send) -> None:
 
 
 def main() -> None:
-    """Serve until standard input ends."""
+    """Serve until somebody ends this process."""
     # With the protocol named, asyncio sets TCP_NODELAY; without, an answer in two writes waits 40 ms for an ACK.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", int(sys.argv[1])))
     listener.listen(2048)
-    print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
-
-    def end_with_input() -> None:
-        sys.stdin.read()
-        os._exit(0)
-
-    threading.Thread(target=end_with_input, daemon=True).start()
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False, ws="none")
     uvicorn.Server(config).run(sockets=[listener])
 
