@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 from benchmarks import environments
 from benchmarks.environments import BUILD, ROOT, UnavailableError
@@ -26,6 +27,7 @@ _ELSEWHERE = tempfile.gettempdir()  # where nobody imports this checkout
 _START_TIMEOUT = 60.0  # seconds
 
 Figures = dict[str, float]
+P = ParamSpec("P")
 Command = list[str | Path]
 
 
@@ -40,6 +42,17 @@ class Contestant:
 
     environment: str
     opened: Callable[[], AbstractContextManager[Callable[[], Figures]]]
+
+
+def contestant(
+    measuring: Callable[Concatenate[str, P], Iterator[Callable[[], Figures]]],
+) -> Callable[Concatenate[str, P], Contestant]:
+    """Let a generator, whose first argument is an environment, make contestants."""
+
+    def make(environment: str, /, *args: P.args, **kwargs: P.kwargs) -> Contestant:
+        return Contestant(environment, lambda: contextmanager(measuring)(environment, *args, **kwargs))
+
+    return make
 
 
 def _variables() -> dict[str, str]:
@@ -114,15 +127,11 @@ def working(environment: str | None, name: str, url: str, number: int, count: in
         yield measure
 
 
-def client(environment: str, name: str, count: int, in_flight: int = 1) -> Contestant:
+@contestant
+def client(environment: str, name: str, count: int, in_flight: int = 1) -> Iterator[Callable[[], Figures]]:
     """Measure a client against a server of its own that takes everything; bulk is given for 1,000 batches."""
-
-    @contextmanager
-    def opened() -> Iterator[Callable[[], Figures]]:
-        with server() as url, working(environment, name, url, in_flight, count) as measure:
-            yield lambda: _per_thousand(measure(), count)
-
-    return Contestant(environment, opened)
+    with server() as url, working(environment, name, url, in_flight, count) as measure:
+        yield lambda: _per_thousand(measure(), count)
 
 
 def _per_thousand(figures: Figures, count: int) -> Figures:
@@ -134,31 +143,27 @@ def _per_thousand(figures: Figures, count: int) -> Figures:
     return {"seconds": figures["seconds"] / count * 1000}
 
 
-def process(environment: str, *arguments: str) -> Contestant:
+@contestant
+def process(environment: str, *arguments: str) -> Iterator[Callable[[], Figures]]:
     """Measure a whole process: a command of the environment, in whose arguments URL is that of a server.
 
     Figures that it prints stand in place of its time.
     """
+    with server() as url:
+        program = environments.python(environment).with_name(arguments[0])
+        command = [str(program), *(argument.replace("URL", url) for argument in arguments[1:])]
+        variables = {**_variables(), "MIXPEEK_API_KEY": KEY, "MIXPEEK_BASE_URL": url}
 
-    @contextmanager
-    def opened() -> Iterator[Callable[[], Figures]]:
-        with server() as url:
-            program = environments.python(environment).with_name(arguments[0])
-            command = [str(program), *(argument.replace("URL", url) for argument in arguments[1:])]
-            variables = {**_variables(), "MIXPEEK_API_KEY": KEY, "MIXPEEK_BASE_URL": url}
+        def measure() -> Figures:
+            started = time.perf_counter()
+            done = subprocess.run(command, check=False, capture_output=True, env=variables, cwd=_ELSEWHERE)
+            seconds = time.perf_counter() - started
+            if done.returncode:
+                print(done.stdout.decode(), done.stderr.decode(), sep="", file=sys.stderr)
+                raise UnavailableError(f"{' '.join(command[:3])} ended with {done.returncode}")
+            return json.loads(done.stdout) if done.stdout.startswith(b'{"seconds"') else {"seconds": seconds}
 
-            def measure() -> Figures:
-                started = time.perf_counter()
-                done = subprocess.run(command, check=False, capture_output=True, env=variables, cwd=_ELSEWHERE)
-                seconds = time.perf_counter() - started
-                if done.returncode:
-                    print(done.stdout.decode(), done.stderr.decode(), sep="", file=sys.stderr)
-                    raise UnavailableError(f"{' '.join(command[:3])} ended with {done.returncode}")
-                return json.loads(done.stdout) if done.stdout.startswith(b'{"seconds"') else {"seconds": seconds}
-
-            yield measure
-
-    return Contestant(environment, opened)
+        yield measure
 
 
 def importing(environment: str, module: str) -> Contestant:
@@ -233,30 +238,25 @@ def silent_prism(port: int) -> Command:
     return [*prism(port), "-v", "silent"]
 
 
-def starting(environment: str, command: Callable[[int], Command]) -> Contestant:
+@contestant
+def starting(environment: str, command: Callable[[int], Command]) -> Iterator[Callable[[], Figures]]:
     """Measure how long a mock takes from its command to its first answer, each time anew."""
 
-    @contextmanager
-    def opened() -> Iterator[Callable[[], Figures]]:
-        def measure() -> Figures:
-            started = time.perf_counter()
-            with _mock(command):
-                return {"seconds": time.perf_counter() - started}
+    def measure() -> Figures:
+        started = time.perf_counter()
+        with _mock(command):
+            return {"seconds": time.perf_counter() - started}
 
-        yield measure
-
-    return Contestant(environment, opened)
+    yield measure
 
 
-def serving(environment: str, command: Callable[[int], Command], count: int, batches: int = 10) -> Contestant:
+@contestant
+def serving(
+    environment: str, command: Callable[[int], Command], count: int, batches: int = 10
+) -> Iterator[Callable[[], Figures]]:
     """Measure a mock under load, given for 1,000 requests, and the memory that it holds then."""
-
-    @contextmanager
-    def opened() -> Iterator[Callable[[], Figures]]:
-        with _mock(command) as (url, pid), working(None, "load", url, batches, count) as load:
-            yield lambda: {**_per_thousand(load(), count), "mebibytes": _resident(pid)}
-
-    return Contestant(environment, opened)
+    with _mock(command) as (url, pid), working(None, "load", url, batches, count) as load:
+        yield lambda: {**_per_thousand(load(), count), "mebibytes": _resident(pid)}
 
 
 def _resident(pid: int) -> float:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 PRISM = "@stoplight/prism-cli@5.14.2"
 WHEEL = "our wheel"
+_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 
 PACKAGES = {
     "ours": [WHEEL],
@@ -60,29 +61,24 @@ def prepare(names: set[str]) -> dict[str, str]:
     wheel = _wheel()
 
     def attempt(name: str) -> tuple[str, str | None]:
+        packages = [PRISM] if name == "prism" else [each.replace(WHEEL, str(wheel)) for each in PACKAGES[name]]
+        stamp = _folder(name) / "installed"
+        wanted = "\n".join([*packages, (ROOT / "openapi.yaml").read_text(encoding="utf-8") if name == "stock" else ""])
         try:
-            _install_prism() if name == "prism" else _install(name, wheel)
-        except UnavailableError as reason:
-            return name, str(reason)
+            if not (stamp.exists() and stamp.read_text(encoding="utf-8") == wanted):
+                (_install_prism if name == "prism" else _install)(name, packages)
+                stamp.write_text(wanted, encoding="utf-8")
+        except (OSError, subprocess.SubprocessError) as error:
+            print(getattr(error, "stderr", None) or error, file=sys.stderr)
+            return name, f"it could not be installed ({type(error).__name__})"
         return name, None
 
     with ThreadPoolExecutor(3) as pool:
         return {name: reason for name, reason in pool.map(attempt, sorted(names)) if reason}
 
 
-def _run(command: list[str | Path], what: str) -> str:
-    try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnavailableError(f"{what} did not run: {type(error).__name__}") from None
-    if done.returncode != 0:
-        print(done.stdout, done.stderr, sep="", file=sys.stderr)
-        raise UnavailableError(f"{what} failed")
-    return done.stdout
-
-
-def _pip(name: str, *arguments: str | Path) -> list[str | Path]:
-    return [sys.executable, "-m", "pip", "--python", python(name), "--disable-pip-version-check", *arguments]
+def _run(*command: str | Path) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
 
 
 def _wheel() -> Path:
@@ -94,40 +90,30 @@ def _wheel() -> Path:
     folder = BUILD / "bench-wheel" / digest.hexdigest()[:16]
     if not list(folder.glob("*.whl")):
         shutil.rmtree(folder.parent, ignore_errors=True)
-        command: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-deps"]
-        _run([*command, "--wheel-dir", folder, ROOT], "building our wheel")
+        _run(*_PIP, "wheel", "--no-deps", "--wheel-dir", folder, ROOT)
     return next(folder.glob("*.whl"))
 
 
-def _install(name: str, wheel: Path) -> None:
-    packages = [package.replace(WHEEL, str(wheel)) for package in PACKAGES[name]]
+def _install(name: str, packages: list[str]) -> None:
     folder = _folder(name)
-    stamp = folder / "installed"
-    wanted = "\n".join([*packages, (ROOT / "openapi.yaml").read_text(encoding="utf-8") if name == "stock" else ""])
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return
     venv.create(folder, clear=True, symlinks=True)
-    arguments: list[str | Path] = ["install", "--quiet", *packages]
-    if name != "vendor":  # which gets what a user would get
-        arguments += ["--constraint", ROOT / "constraints.txt"]
-    _run(_pip(name, *arguments), f"pip install {' '.join(PACKAGES[name])}")
+    # The vendor's SDK gets what a user would get.
+    pinned: list[str | Path] = [] if name == "vendor" else ["--constraint", ROOT / "constraints.txt"]
+    _run(*_PIP, "--python", python(name), "install", *packages, *pinned)
     if name == "stock":
         place = next(folder.glob("lib/python*/site-packages")) / "stock_client"
-        command: list[str | Path] = [python(name), "-m", "openapi_python_client", "generate", "--meta", "none"]
-        _run(
-            [*command, "--overwrite", "--path", ROOT / "openapi.yaml", "--output-path", place], "openapi-python-client"
-        )
-    stamp.write_text(wanted, encoding="utf-8")
+        command: list[str | Path] = [
+            python(name),
+            "-m",
+            "openapi_python_client",
+            "generate",
+            "--meta",
+            "none",
+            "--overwrite",
+        ]
+        _run(*command, "--path", ROOT / "openapi.yaml", "--output-path", place)
 
 
-def _install_prism() -> None:
-    folder = BUILD / "bench-prism"
-    stamp = folder / "installed"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == PRISM:
-        return
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        raise UnavailableError("node and npm are not installed")
-    folder.mkdir(parents=True, exist_ok=True)
-    _run([npm, "install", "--no-audit", "--no-fund", "--prefix", folder, PRISM], f"npm install {PRISM}")
-    stamp.write_text(PRISM, encoding="utf-8")
+def _install_prism(name: str, packages: list[str]) -> None:
+    _folder(name).mkdir(parents=True, exist_ok=True)
+    _run(shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund", "--prefix", _folder(name), *packages)

@@ -122,7 +122,7 @@ def groups(*, quick: bool) -> dict[str, list[Case]]:
         "bulk": _bulk(2 if quick else 1),
         "call": [_call(50 if quick else 150)],
         "start": [_start()],
-        "import": [_import()],
+        "import": _import(),
         "mock": _mock(4 if quick else 1),
     }
 
@@ -203,23 +203,24 @@ def _start() -> Case:
     )
 
 
-def _import() -> Case:
+def _import() -> list[Case]:
     ours, httpx, vendor = "`mixpeek_batches.Client`", "`httpx`", "the vendor's SDK"
     time, memory = ("Time to import it", ours), ("Memory after the import", ours)
-    return Case(
-        {
-            ours: importing("ours", "mixpeek_batches.client"),
-            httpx: importing("httpx", "httpx"),
-            vendor: importing("vendor", "mixpeek"),
-        },
-        [
-            Row(*time, vendor, 1 / 40, notable=True),
-            Row(*memory, vendor, 1 / 4, "mebibytes", notable=True),
-            Row(*time, httpx, 1.25),
-            Row(*memory, httpx, 1.25, "mebibytes"),
-        ],
-        rounds=15,
-    )
+    return [  # the second would leave the first little time
+        Case(
+            {ours: importing("ours", "mixpeek_batches.client"), httpx: importing("httpx", "httpx")},
+            [Row(*time, httpx, 1.25), Row(*memory, httpx, 1.25, "mebibytes")],
+            rounds=31,
+        ),
+        Case(
+            {ours: importing("ours", "mixpeek_batches.client"), vendor: importing("vendor", "mixpeek")},
+            [
+                Row(*time, vendor, 1 / 40, notable=True),
+                Row(*memory, vendor, 1 / 4, "mebibytes", notable=True),
+            ],
+            rounds=7,
+        ),
+    ]
 
 
 def _mock(part: int) -> list[Case]:
