@@ -91,7 +91,7 @@ def _result(where: Server, ours: list[Figures], theirs: list[Figures]) -> Result
         for run in ours
     )
     return Result(
-        what=f"Cancelling {where.count} batches where the server takes {where.what}; {ideal:.1f} s at least",
+        what=f"Cancelling {where.count:,} batches where the server takes {where.what}; {ideal:.1f} s at least",
         ours=f"`Client` and `AsyncClient`: {_shown(where.count, ours)}",
         other=f"`httpx.AsyncClient`, a semaphore and 3 attempts: {_shown(where.count, theirs)}",
         ratio=round(ratio, 3),
@@ -109,4 +109,4 @@ def _shown(count: int, runs: list[Figures]) -> str:
         max(run["share"] for run in runs),
         max(run["seconds"] for run in runs),
     )
-    return f"{canceled:.0f} of {count}, {refused:.0%} refused, {seconds:.1f} s"
+    return f"{canceled:,.0f} of {count:,}, {refused:.0%} refused, {seconds:.1f} s"
