@@ -92,7 +92,7 @@ class Case:
 
 
 def _result(row: Row, figures: dict[str, list[Figures]], failures: dict[str, str]) -> Result:
-    known: dict[str, Any] = {"what": row.what, "goal": round(row.goal, 2), "notable": row.notable}
+    known: dict[str, Any] = {"what": row.what, "goal": round(row.goal, 3), "notable": row.notable}
     for name in (row.ours, row.other):
         if name in failures:
             return Result(ours=row.ours, other=f"{name}: not measured, {failures[name]}", **known)

@@ -39,10 +39,15 @@ class Result:
 
     def cells(self) -> list[str]:
         """Give the cells of a table."""
-        spread = "" if self.quartiles is None else " ({:.2f} to {:.2f})".format(*self.quartiles)
-        ratio = "not measured" if self.ratio is None else f"**{self.ratio:.2f}**{spread}"
+        low, high = self.quartiles or (None, None)
+        spread = "" if low is None or high is None else f" ({_shown(low)} to {_shown(high)})"
+        ratio = "not measured" if self.ratio is None else f"**{_shown(self.ratio)}**{spread}"
         mark = {None: "", True: " ✓", False: " ✗"}[self.met]
-        return [self.what, self.ours, self.other, ratio, f"at most {self.goal:.2f}{mark}"]
+        return [self.what, self.ours, self.other, ratio, f"at most {_shown(self.goal)}{mark}"]
+
+
+def _shown(ratio: float) -> str:
+    return f"{ratio:.3f}" if ratio < 0.1 else f"{ratio:.2f}"
 
 
 def read() -> dict[str, dict[str, Any]]:
