@@ -77,9 +77,9 @@ class Case:
                 except UnavailableError as failed:
                     failures[name] = str(failed)
             rounds = -(-self.rounds // 3) if quick else self.rounds
-            give_up = time.monotonic() + self.seconds / (5 if quick else 1)
+            give_up = time.monotonic() + self.seconds / (6 if quick else 1)
             for number in range(0 if self.rounds == 1 else -1, rounds):
-                if number > 1 and time.monotonic() > give_up:
+                if number > 0 and time.monotonic() > give_up:
                     break
                 for name, measure in measures.items():
                     try:
@@ -123,7 +123,7 @@ def groups(*, quick: bool) -> dict[str, list[Case]]:
         "call": [_call(50 if quick else 150)],
         "start": [_start()],
         "import": _import(),
-        "mock": _mock(4 if quick else 1),
+        "mock": _mock(2 if quick else 1),
     }
 
 
@@ -241,7 +241,7 @@ def _mock(part: int) -> list[Case]:
                 Row(suite, fixture, respx, 1.5, notable=True),
             ],
             rounds=7,
-            seconds=35,
+            seconds=30,
         ),
         Case(
             {
@@ -259,12 +259,12 @@ def _mock(part: int) -> list[Case]:
                 Row("Memory of the mock under load", ours, loud, 1 / 3, "mebibytes"),
             ],
             rounds=9,
-            seconds=35,
+            seconds=30,
         ),
         Case(
             {ours: starting("mock", our_mock), loud: starting("prism", prism)},
             [Row("Starting the mock, to its first answer", ours, loud, 0.4)],
-            rounds=7,
+            rounds=5,
             seconds=20,
         ),
     ]
