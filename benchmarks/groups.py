@@ -119,7 +119,7 @@ def _shown(figure: str, values: list[float]) -> str:
 def groups(*, quick: bool) -> dict[str, list[Case]]:
     """List the comparisons by group; quick ones have less to do each time."""
     return {
-        "bulk": _bulk(2 if quick else 1),
+        "bulk": _bulk(4 if quick else 1),
         "call": [_call(50 if quick else 150)],
         "start": [_start()],
         "import": _import(),
@@ -132,7 +132,7 @@ def _bulk(part: int) -> list[Case]:
     httpx, vendor = "bare `httpx.AsyncClient`, 64 in flight", "the vendor's SDK in 16 threads"
     ours, aiohttp = "`AsyncClient` given `HttpxAiohttpClient`", "bare `HttpxAiohttpClient`, 64 in flight"
     what, narrow, wide = "Cancelling 1,000 batches", "16 in flight", "256 in flight"
-    few, many = 100_000 // part**3, 1_000_000 // part**3
+    few, many = 100_000 // part**2, 1_000_000 // part**2
     before, after = f"after {few:,} pairs", f"after {many:,} pairs"
     return [
         Case(
