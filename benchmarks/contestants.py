@@ -94,14 +94,14 @@ def _said(process: subprocess.Popen[str], who: str) -> Figures:
 
 
 @contextmanager
-def server(environment: str = "server") -> Iterator[str]:
+def server() -> Iterator[str]:
     """Run benchmarks/server.py, and give its URL."""
-    with _mock(lambda port: [environments.python(environment), _HERE / "server.py", str(port)]) as (url, _):
+    with _answering(lambda port: [environments.python("server"), _HERE / "server.py", str(port)]) as (url, _):
         yield url
 
 
 @contextmanager
-def _mock(command: Callable[[int], Command]) -> Iterator[tuple[str, int]]:
+def _answering(command: Callable[[int], Command]) -> Iterator[tuple[str, int]]:
     """Run a server, and give its URL and process id once it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -244,7 +244,7 @@ def starting(environment: str, command: Callable[[int], Command]) -> Iterator[Ca
 
     def measure() -> Figures:
         started = time.perf_counter()
-        with _mock(command):
+        with _answering(command):
             return {"seconds": time.perf_counter() - started}
 
     yield measure
@@ -255,7 +255,7 @@ def serving(
     environment: str, command: Callable[[int], Command], count: int, batches: int = 10
 ) -> Iterator[Callable[[], Figures]]:
     """Measure a mock under load, given for 1,000 requests, and the memory that it holds then."""
-    with _mock(command) as (url, pid), working(None, "load", url, batches, count) as load:
+    with _answering(command) as (url, pid), working(None, "load", url, batches, count) as load:
         yield lambda: {**_per_thousand(load(), count), "mebibytes": _resident(pid)}
 
 
