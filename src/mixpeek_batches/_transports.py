@@ -84,7 +84,7 @@ def options(base_url: httpx.URL, *, local: bool) -> dict[str, Any]:
     Args:
         base_url: Where requests go.
         local: Whether that is this machine: then no proxy is used, which would see the key, and over http no
-            certificate is loaded, which takes 20 ms.
+            certificate is loaded.
 
     Returns:
         Arguments for httpx's transports.
@@ -100,7 +100,8 @@ def options(base_url: httpx.URL, *, local: bool) -> dict[str, Any]:
             proxy = f"http://{proxy}"
     with usable_environment():
         verify = base_url.scheme == "https" or proxy is not None
-        return {"verify": httpx.create_ssl_context() if verify else False, "proxy": proxy or None}
+        # One context for all transports, since each takes a quarter of a millisecond, or 20 with certificates.
+        return {"verify": httpx.create_ssl_context(verify=verify), "proxy": proxy or None}
 
 
 @contextlib.contextmanager
