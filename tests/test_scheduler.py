@@ -24,7 +24,7 @@ from simulation import (
     simulate,
 )
 
-from mixpeek_batches import APIConnectionError, AuthenticationError, RateLimitError
+from mixpeek_batches import APIConnectionError, AuthenticationError, MixpeekError, RateLimitError
 
 
 def no_retry_after(_wait: float) -> None:
@@ -215,6 +215,15 @@ def test_refusals_by_chance_slow_nothing_down(probability: float, retry_after: f
     run = simulate(Chance(probability, error(429, retry_after), random.Random(seed)), pairs=500, seed=seed)
     assert run.canceled == 500
     assert run.seconds <= 15 + (retry_after or 0) * len(run.refusals)
+
+
+@pytest.mark.parametrize("refusal", [error(503), error(429), error(429, 1)], ids=["503", "429", "429-retry-after"])
+@pytest.mark.parametrize("begin", [0, 0.05])
+@pytest.mark.parametrize("seconds", [0.5, 3, 15])
+def test_after_an_outage_the_run_is_as_fast_as_before(seconds: float, begin: float, refusal: MixpeekError) -> None:
+    run = simulate(Outage(begin, begin + seconds, refusal), pairs=1000, max_retries=10)
+    assert run.canceled == 1000
+    assert run.seconds <= seconds + 12  # the longest back-off, and some
 
 
 @pytest.mark.parametrize("retry_after", [None, 1, 7])

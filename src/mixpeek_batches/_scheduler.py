@@ -165,7 +165,8 @@ class Scheduler:
             if self._exhausted and not self.in_flight and not self._backing_off:
                 return Step.DONE
             return self._wait(now)
-        if self.in_flight >= self._window.limit:
+        # While nothing gets through, one at a time finds out whether anything does again.
+        if self.in_flight >= (self._window.limit if self._refused_since is None else 1):
             return self._wait(now)
         start = max(self._paused_until, self._last_sent + self._interval)
         if start <= now:
@@ -426,6 +427,7 @@ class _Pace:
         self._full_bucket: tuple[int, float] | None = None  # what got through before the first refusal, in how long
         self._searching = True
         self._latency = 0.0  # seconds, smoothed
+        self._nothing_got_through = False
         self.chance = _Chance()
 
     def ready_at(self, now: float) -> float:
@@ -461,6 +463,9 @@ class _Pace:
             self._base = max(_LOWEST_RATE, _SEARCH_FROM * count / (now - began))
         elif not self._searching and (rate := self.chance.judge(self._rate, episode.refusals, self._got_through)):
             self._base = self._target = max(_LOWEST_RATE, rate)
+        elif not self._got_through:  # which says little of the rate, and once more nothing
+            if not self._nothing_got_through:
+                self._base = self._target = max(_LOWEST_RATE, self._base / 2)
         elif not self._searching and 2 * self._burst > max(2, before):
             self._burst = max(1.0, self._burst / 2)  # it was the burst, and not the rate
         else:
@@ -483,6 +488,7 @@ class _Pace:
                 self._burst = max(1.0, 0.8 * min(bucket - self._base * filled, peak))
             self._searching = False
         self._rate, self._probed, self._last_refusal = self._base, 0.0, refused
+        self._nothing_got_through = not self._got_through
         self._tokens = min(self._burst, max(1.0, self._rate * (now - refused)))
         self._counted_at = now
         self._sent.clear()
