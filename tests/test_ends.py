@@ -315,11 +315,23 @@ results = client.cancel_batches(("bkt_1", str(number)) for number in itertools.c
 @pytest.mark.parametrize(
     "body", ["next(results)", "for _ in results: raise ZeroDivisionError", "for _ in results: raise KeyboardInterrupt"]
 )
-def test_a_script_that_leaves_its_results_behind_exits(body: str) -> None:
-    with Peer(response()) as peer:
-        subprocess.run(
-            [sys.executable, "-c", _SCRIPT + body, peer.url], check=False, timeout=5, stderr=subprocess.DEVNULL
+@pytest.mark.parametrize("answer", [response(), then([HANG])])
+def test_a_script_that_leaves_its_results_behind_exits(body: str, answer: Any) -> None:
+    """Whether it fails or just ends, and without a word about threads."""
+    with Peer(answer) as peer:
+        ended = subprocess.run(
+            [sys.executable, "-c", _SCRIPT + body, peer.url],
+            check=False,
+            timeout=5,
+            capture_output=True,
+            text=True,
         )
+    lines = ended.stderr.splitlines()
+    if "raise" in body:
+        assert lines[0].startswith("Traceback")
+        assert lines[-1] in {"ZeroDivisionError", "KeyboardInterrupt"}
+    else:
+        assert (ended.returncode, lines) == (0, [])
 
 
 @pytest.mark.parametrize("answer", [response(), [HANG]])

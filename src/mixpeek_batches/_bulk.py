@@ -337,12 +337,10 @@ class AsyncRun(_Run):
         outcome: Outcome | BaseException
         try:
             outcome = await self._send(job)
-        except (
-            BaseException
-        ) as error:  # a bug in a hook of the user's, or a cancellation; raised where results are read
+        except BaseException as error:  # a bug in a hook of the user's, or a task of theirs that was cancelled
             if self._over:
                 return
-            outcome = error
+            outcome = error  # raised where the results are read
         self._outcomes.append((job, outcome))
         self._wake.set()
 

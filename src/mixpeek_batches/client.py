@@ -453,7 +453,7 @@ class Client(_BaseClient):
             if self._pool.closed:
                 transport.close()
         transport.close()
-        if in_flight.aborted or not (resend and transport.was_stale and _is_lost(outcome)):
+        if not (resend and transport.was_stale and _is_lost(outcome)):
             return outcome, 1
         return self._attempt(request, timeout, in_flight, resend=False)[0], 2
 
