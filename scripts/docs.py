@@ -368,7 +368,7 @@ def mutants() -> str:
     found, when = _result("mutants.json")
     if found is None:
         return (
-            "They were not run for this page: `make mutants docs` runs them, in about a minute, and shows the result."
+            "They were not run for this page: `make mutants docs` runs them and shows the result."
         )
     survivors = sum(not row["caught_by"] for row in found)
     rows = [[r["mutant"], f"`{r['caught_by']}`" if r["caught_by"] else "**survived**", str(r["after"])] for r in found]
