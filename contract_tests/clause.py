@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .wire import Exchange
 
 Provenance = Literal["documented", "published", "assumed", "suite"]
-"""Whose word a clause is; suite: what makes a run mean something."""
+"""The source of a clause; suite: what makes a run mean something."""
 
 Check = Callable[[bool, object, object], bool]
 """Takes whether a clause held, what it demands and what was there instead; gives back the first."""
@@ -40,13 +40,13 @@ OTHER_NAMESPACE = Need("other_namespace", lambda target: target.other_namespace)
 FORBIDDEN_NAMESPACE = Need("forbidden_namespace", lambda target: target.forbidden_namespace)
 NAMESPACE_ID = Need("namespace_id", lambda target: target.namespace_id)
 DEFAULT_NAMESPACE = Need(
-    "batches in the key's default namespace (leave namespace out)", lambda t: t.namespace is None or t.door
+    "batches in the key's default namespace (leave namespace out)", lambda t: t.namespace is None or t.mock
 )
 OWN_ACCOUNT = Need("own_account = true", lambda target: target.own_account)
 A_LIMIT = Need("a server that can be made to answer so", lambda target: True)
 AN_ERROR = Need("a cancelable batch whose task carries an error", lambda target: target.cancelable)
 NO_ERROR = Need("a cancelable batch whose task carries no error", lambda target: target.cancelable)
-DOOR = Need("a mock that the tests started, whose batches they can read", lambda target: target.door is not None)
+A_MOCK = Need("a mock that the tests started, whose batches they can read", lambda target: target.mock is not None)
 
 
 @attrs.frozen(eq=False)
@@ -55,7 +55,7 @@ class Clause:
 
     Attributes:
         function: Checks it; its name and docstring are the clause's.
-        provenance: Whose word it is.
+        provenance: Its source.
         demands: What a target must offer for it to be checked.
         when: What calls it: a step of the scenario, every answer, the end of a run, or schemathesis.
         scope: Whose answers it holds of, besides the API's own: a rate limiter's, or anybody's, a gateway's included.

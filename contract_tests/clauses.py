@@ -13,11 +13,11 @@ from mixpeek_batches import ConfigurationError
 from . import decisions, inputs, spec
 from .clause import (
     A_LIMIT,
+    A_MOCK,
     AN_ERROR,
     CANCELABLE,
     CLAUSES,
     DEFAULT_NAMESPACE,
-    DOOR,
     FINISHED,
     FORBIDDEN_NAMESPACE,
     NAMED,
@@ -404,7 +404,7 @@ def connection_remembers_nothing(talk: Conversation) -> None:
 
 @clause("published")
 def scheme_any_case(talk: Conversation) -> None:
-    """The scheme's name is good in any case."""
+    """The scheme's name is case-insensitive."""
     place, status = talk.usual
     for scheme in ("bearer", "BEARER", "bEaReR"):
         talk.expect(status, place, key=f"{scheme} {talk.target.key}")
@@ -617,10 +617,10 @@ def namespace_by_id(talk: Conversation) -> None:
 @clause("documented", CANCELABLE, DEFAULT_NAMESPACE)
 def default_namespace(talk: Conversation) -> None:
     """Without X-Namespace, the key's default namespace is meant."""
-    place, door = talk.target.cancelable[0], talk.target.door
-    if door is not None:
+    place, mock = talk.target.cancelable[0], talk.target.mock
+    if mock is not None:
         place = talk.nobody()
-        door.add_batch(place.bucket, place.batch)
+        mock.add_batch(place.bucket, place.batch)
     talk.expect(200, place, namespace=None)
 
 
@@ -633,7 +633,7 @@ def odd_identifiers(talk: Conversation) -> None:
         talk.expect(404, endpoint(*pair))
     for text in inputs.extreme_segments(talk.made_up()):
         for path in (endpoint(bucket, text), endpoint(text, f"{MARK}x")):
-            exchange = talk.expect(404, path, *(() if talk.target.door else (400, 414, 422)))
+            exchange = talk.expect(404, path, *(() if talk.target.mock else (400, 414, 422)))
             injected = exchange.answer.header("x-injected")
             talk.check(injected is None, exchange, "no X-Injected header", injected)
 
@@ -661,16 +661,16 @@ def odd_namespaces(talk: Conversation) -> None:
         talk.expect(404, talk.place, namespace=f"{name}{text}")
     for raw in (f"{name}ü".encode(), f"{name}日本".encode(), name.encode() + b"\xff", name.encode() + b"x" * 5000,
                 f"{name}\tx".encode()):  # fmt: skip
-        talk.expect(404, talk.place, *(() if talk.target.door else (400, 422, 431)), namespace=raw)
+        talk.expect(404, talk.place, *(() if talk.target.mock else (400, 422, 431)), namespace=raw)
     talk.expect(404, talk.nobody(), 400, 422, namespace=b"")
 
 
-@clause("assumed", DOOR)
+@clause("assumed", A_MOCK)
 def opaque_identifiers(talk: Conversation) -> None:
     """Identifiers with / ? # % and any Unicode arrive as sent."""
-    bucket, door = talk.made_up(), _door(talk)
+    bucket, mock = talk.made_up(), _mock_of(talk)
     for odd in ("a/b", "a?b#c", "100%", "%2F", "a b", "ü/日本語", "+&=;"):
-        door.add_batch(bucket + odd, odd, namespace=talk.target.namespace)
+        mock.add_batch(bucket + odd, odd, namespace=talk.target.namespace)
         talk.expect(200, Place(bucket + odd, odd))
 
 
@@ -764,23 +764,23 @@ def finished_unchanged(talk: Conversation) -> None:
 # What needs batches of our own making, and a look behind the server.
 
 
-def _door(talk: Conversation) -> Any:
-    assert talk.target.door is not None
-    return talk.target.door
+def _mock_of(talk: Conversation) -> Any:
+    assert talk.target.mock is not None
+    return talk.target.mock
 
 
 def _made(talk: Conversation, exchange_of: str, **given: Any) -> Place | None:
     """Put a batch into the mock; one that it refuses breaks the clause."""
     place = talk.nobody()
     try:
-        _door(talk).add_batch(place.bucket, place.batch, namespace=talk.target.namespace, **given)
+        _mock_of(talk).add_batch(place.bucket, place.batch, namespace=talk.target.namespace, **given)
     except ConfigurationError as error:
         talk.check(False, None, f"a mock that knows {exchange_of} (make generate; src/mixpeek_batches/mock/)", error)
         return None
     return place
 
 
-@clause("published", DOOR)
+@clause("published", A_MOCK)
 def cancel_every_status(talk: Conversation) -> None:
     """A batch in any status that contract_tests/decisions.py calls CANCELABLE: 200."""
     for status in decisions.CANCELABLE:
@@ -788,28 +788,28 @@ def cancel_every_status(talk: Conversation) -> None:
             talk.expect(200, place)
 
 
-@clause("assumed", DOOR)
+@clause("assumed", A_MOCK)
 def finished_every_status(talk: Conversation) -> None:
     """A batch in any status that contract_tests/decisions.py calls FINISHED: 400 with that status, and it keeps it."""
     for status in decisions.FINISHED:
         if place := _made(talk, status, status=status):
             exchange = talk.expect(400, place)
             talk.check(named_statuses(exchange.answer) == [status], exchange, f"{status} in details", exchange.answer)
-            now = _door(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).status
+            now = _mock_of(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).status
             talk.check(now == status, exchange, status, now)
 
 
-@clause("published", DOOR)
+@clause("published", A_MOCK)
 def canceled_afterwards(talk: Conversation) -> None:
     """After a 200 the batch is CANCELED."""
     for status in decisions.CANCELABLE:
         if place := _made(talk, status, status=status):
             exchange = talk.ask(place)
-            now = _door(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).status
+            now = _mock_of(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).status
             talk.check(now == decisions.CANCELED, exchange, decisions.CANCELED, now)
 
 
-@clause("assumed", DOOR)
+@clause("assumed", A_MOCK)
 def task_kept(talk: Conversation) -> None:
     """The task keeps its task_id, inputs, outputs and additional data, and with them why it failed."""
     kept = ("task_id", "inputs", "outputs", "additional_data", "error_message")
@@ -818,15 +818,15 @@ def task_kept(talk: Conversation) -> None:
         given: dict[str, Any] = {"inputs": ["a", {"b": [1, None]}], "outputs": ["o"], "additional_data": data}
         place = _made(talk, "tasks", status=decisions.CANCELABLE[0], **given)
         if place is not None:
-            before = _door(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).task()
+            before = _mock_of(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).task()
             for exchange in (talk.expect(200, place), talk.expect(200, place)):
-                now = _door(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).task()
+                now = _mock_of(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).task()
                 task = exchange.answer.object()
                 differ = [name for name in kept if task.get(name) != before[name] or now[name] != before[name]]
                 talk.check(not differ, exchange, "the task kept", f"other: {differ}")
 
 
-@clause("published", DOOR)
+@clause("published", A_MOCK)
 def refusal_changes_nothing(talk: Conversation) -> None:
     """A request that is refused cancels nothing."""
     for exchange, what in talk.report.changed:
@@ -834,11 +834,11 @@ def refusal_changes_nothing(talk: Conversation) -> None:
     talk.check(True, None, "", "")
 
 
-@clause("suite", DOOR)
+@clause("suite", A_MOCK)
 def faults(talk: Conversation) -> None:
     """What only a plan brings about is answered as the contract says."""
     for status in decisions.ONLY_WHEN_TOLD:
-        _door(talk).fail_next(status)
+        _mock_of(talk).fail_next(status)
         talk.expect(status, talk.nobody(), induced=True)
 
 
@@ -877,7 +877,7 @@ def every_operation_has_clauses(report: Report, check: Check) -> None:
     check(not wrong, "clauses for each operation", "\n".join(wrong))
 
 
-@at_the_end(DOOR)
+@at_the_end(A_MOCK)
 def everything_seen(report: Report, check: Check) -> None:
     """Each status code, header and property of the contract was in an answer, or is exempted, and no other property."""
     documented, seen = report.documented(), report.seen

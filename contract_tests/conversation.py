@@ -94,7 +94,7 @@ class Conversation:
     def merging(self) -> tuple[int, ...]:
         """Give what a batch that was not named may answer where a gateway merges slashes: its refusal, or nothing."""
         place, status = self.usual
-        if place not in self.target.known or status < 400 or self.target.door is not None:
+        if place not in self.target.known or status < 400 or self.target.mock is not None:
             return ()
         merged = self.ask(place.path.replace("/buckets/", "//buckets/", 1))
         return (status,) if merged.answer.status == status else ()

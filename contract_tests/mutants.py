@@ -129,7 +129,7 @@ class Mutant:
         ask: Changes the request before the mock sees it.
         answer: Changes the answer.
         status: Of which answers; None for all.
-        door: Whether only a look behind the server shows it.
+        look_behind: Whether only a look behind the server shows it.
         tail: Bytes that follow each answer, behind its announced length.
     """
 
@@ -137,7 +137,7 @@ class Mutant:
     ask: Ask | None = None
     answer: Change | None = None
     status: int | None = None
-    door: bool = False
+    look_behind: bool = False
     tail: bytes = b""
 
     def wrap(self, app: ASGIApp, state: MockState) -> ASGIApp:
@@ -159,15 +159,20 @@ class Mutant:
                 self.ask(asked)
             encoded = [(name.encode(), value.encode("latin-1")) for name, value in asked.sent]
             changed = {**scope, "method": asked.method, "raw_path": asked.path.encode(), "headers": encoded}
+            unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+            async def receive_again() -> Message:
+                return unread.pop() if unread else await receive()
+
             if self.answer is None and not self.tail:
-                await app(changed, receive, send)
+                await app(changed, receive_again, send)
                 return
             messages: list[Message] = []
 
             async def keep(message: Message) -> None:
                 messages.append(message)
 
-            await app(changed, receive, keep)
+            await app(changed, receive_again, keep)
             await self._answered(before, messages, send)
 
         return mutated
@@ -200,23 +205,25 @@ class Mutant:
 MUTANTS: dict[str, Mutant] = {"bytes behind the body": Mutant((c.framing,), tail=b"\n")}
 
 
-def answering(name: str, *clauses: Clause, status: int | None = 200, door: bool = False) -> Callable[[Change], Change]:
+def answering(
+    name: str, *clauses: Clause, status: int | None = 200, look_behind: bool = False
+) -> Callable[[Change], Change]:
     """Register a mutant that changes answers of a status; None for all."""
 
     def register(change: Change) -> Change:
         assert name not in MUTANTS
-        MUTANTS[name] = Mutant(clauses, answer=change, status=status, door=door)
+        MUTANTS[name] = Mutant(clauses, answer=change, status=status, look_behind=look_behind)
         return change
 
     return register
 
 
-def asking(name: str, *clauses: Clause, door: bool = False) -> Callable[[Ask], Ask]:
+def asking(name: str, *clauses: Clause, look_behind: bool = False) -> Callable[[Ask], Ask]:
     """Register a mutant that changes requests."""
 
     def register(change: Ask) -> Ask:
         assert name not in MUTANTS
-        MUTANTS[name] = Mutant(clauses, ask=change, door=door)
+        MUTANTS[name] = Mutant(clauses, ask=change, look_behind=look_behind)
         return change
 
     return register
@@ -455,7 +462,7 @@ ANSWERS: tuple[tuple[str, tuple[Clause, ...], int | None, Change], ...] = (
      lambda r: header("content-type", "application/problem+json")(r) if "problem" in r.asked["accept"] else None),
     ("406 for XML", (c.accept,), None, refuse(406, lambda a: "xml" in a["accept"])),
     ("406 without Accept", (c.accept,), None, refuse(406, lambda a: not a["accept"])),
-    ("400 for a body that is no JSON", (c.body_means_nothing,), None, refuse(400, lambda a: b"{not" in a.body)),
+    ("400 for a body that is not valid JSON", (c.body_means_nothing,), None, refuse(400, lambda a: b"{not" in a.body)),
     ("422 for any body", (c.body_means_nothing,), 404, refuse(422, lambda a: a.body)),
     ("415 for plain text", (c.body_means_nothing,), None, refuse(415, lambda a: "text/plain" in a["content-type"])),
     ("411 without a length", (c.length_unannounced, c.framing), None,
@@ -489,7 +496,7 @@ BEHIND: tuple[tuple[str, Clause, int, Change], ...] = (
      if r.asked.place == ("bkt_a", "btch_1") and r.asked["x-namespace"] == "empty_one" else None),
 )  # fmt: skip
 for _name, _clause, _of, _change in BEHIND:
-    answering(_name, _clause, status=_of, door=True)(_change)
+    answering(_name, _clause, status=_of, look_behind=True)(_change)
 
 ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
     # The key.
@@ -621,18 +628,18 @@ def _(asked: Asked) -> None:
         asked.state.fail_next("reset")
 
 
-@asking("no default namespace", c.default_namespace, door=True)
+@asking("no default namespace", c.default_namespace, look_behind=True)
 def _(asked: Asked) -> None:
     if not asked["x-namespace"]:
         asked.set("x-namespace", "nowhere")
 
 
-@asking("an encoded slash ends the segment", c.opaque_identifiers, door=True)
+@asking("an encoded slash ends the segment", c.opaque_identifiers, look_behind=True)
 def _(asked: Asked) -> None:
     asked.path = asked.path.replace("%2F", "/")
 
 
-@asking("UNKNOWN cannot be cancelled", c.cancel_every_status, door=True)
+@asking("UNKNOWN cannot be cancelled", c.cancel_every_status, look_behind=True)
 def _(asked: Asked) -> None:
     at = [batch for batch in asked.state.batches if (batch.bucket_identifier, batch.batch_id) == asked.place]
     if at and at[0].status == "UNKNOWN":

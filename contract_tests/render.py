@@ -64,8 +64,8 @@ def terminal(report: Report, differences: list[Difference] | None, console: Cons
         console.print(Text(text, style), soft_wrap=True)
 
     table = Table(title=f"{CANCEL} of {report.target.name}", title_justify="left", pad_edge=False, box=None)
-    for column in ("clause", "", "checks", "whose word", "what it says"):
-        table.add_column(column, overflow="fold", no_wrap=column in {"clause", "", "checks", "whose word"})
+    for column in ("clause", "", "checks", "source", "what it says"):
+        table.add_column(column, overflow="fold", no_wrap=column in {"clause", "", "checks", "source"})
     for finding in report.findings.values():
         clause = finding.clause
         state = Text(finding.state, _COLOURS[finding.state])

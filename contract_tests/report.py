@@ -109,10 +109,10 @@ class Report:
             self.gateway[exchange.request.clause][exchange.request.gateway] += 1
         else:
             self._see(exchange)
-        if self.watching and self.target.door is not None and not self.changed:
-            namespace, door = self.target.namespace, self.target.door
+        if self.watching and self.target.mock is not None and not self.changed:
+            namespace, mock = self.target.namespace, self.target.mock
             for place in self.target.cancelable:
-                now = door.batch(place.bucket, place.batch, namespace=namespace).status
+                now = mock.batch(place.bucket, place.batch, namespace=namespace).status
                 if now == decisions.CANCELED:
                     self.changed.append((exchange, f"{place}: {now}"))
         scopes = {"anybody"} if gateways else {"anybody", "limiter"} if is_limiters(exchange) else None
@@ -127,7 +127,7 @@ class Report:
     def is_gateways(self, exchange: Exchange) -> bool:
         """Tell whether an answer may be a gateway's own, which says nothing of the API."""
         request, answer = exchange.request, exchange.answer
-        if not request.gateway or self.target.door is not None or answer.timed_out:
+        if not request.gateway or self.target.mock is not None or answer.timed_out:
             return False
         if answer.failure is not None and not 200 <= answer.status < 300:
             return True

@@ -120,5 +120,5 @@ def furnish(mock: MockServer) -> Target:
         finished=tuple(places[2:]),
         statuses={places[2]: "COMPLETED"},
         max_requests=2000,
-        door=mock,
+        mock=mock,
     )

@@ -24,7 +24,7 @@ LIMITED = frozenset({429, 503})
 
 _NO_API = frozenset({0, 502, 503, 504})
 _LONGEST_WAIT = 60.0  # seconds that a limiter may ask for
-_PATIENCE = 120.0  # seconds of waiting in which nothing gets through
+_NO_PROGRESS_TIMEOUT = 120.0  # seconds of waiting in which nothing gets through
 _RETURNS = 3.0  # seconds in which a server that is gone may come back
 _SHOWN = 3  # requests that are named when a server is gone
 _SLOWEST = 2.0  # seconds between requests, whatever a limiter refuses
@@ -115,20 +115,20 @@ class Session:
             with self._lock:
                 self.last = [*self.last, request][-_SHOWN:]
             exchange = Exchange(request, (wire or self.wire).send(request))
-            if exchange.answer.status not in LIMITED or request.induced or self.target.door is not None:
+            if exchange.answer.status not in LIMITED or request.induced or self.target.mock is not None:
                 break
             refusals += 1
             if refusals == 4 and self._hello().status not in LIMITED:
                 self._interval = interval  # it is about this request, and not about the rate
                 break
-            if time.monotonic() - began > _PATIENCE:
-                self._stop(f"the server answers nothing but {exchange.answer.status} for {_PATIENCE:g} s.")
+            if time.monotonic() - began > _NO_PROGRESS_TIMEOUT:
+                self._stop(f"the server answers nothing but {exchange.answer.status} for {_NO_PROGRESS_TIMEOUT:g} s.")
             self.note(Exchange(_limited(request), exchange.answer))
             self._interval = min(max(self._interval * 1.25, 0.02), _SLOWEST)
             time.sleep(_wait(exchange.answer, refusals))
         self.note(exchange)
         self._interval = max(self._interval * 0.98, self._least) if self._interval > 0.001 else self._least
-        if exchange.answer.status in _NO_API and not request.induced and self.target.door is None:
+        if exchange.answer.status in _NO_API and not request.induced and self.target.mock is None:
             self._look_whether_it_is_there(exchange.answer)
         return exchange
 

@@ -88,7 +88,7 @@ class Target:
         own_account: Whether all that the key can reach is a sandbox, so that near misses of identifiers can do no harm.
         max_requests: How many requests may be sent in all.
         requests_per_second: How fast; 0 for as fast as it goes.
-        door: The state behind the server, where it is a mock that we started.
+        mock: The state behind the server, where it is a mock that we started.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Target:
     own_account: bool = True
     max_requests: int = 1000
     requests_per_second: float = 0.0
-    door: MockState | None = attrs.field(default=None, repr=False)
+    mock: MockState | None = attrs.field(default=None, repr=False)
 
     @property
     def known(self) -> tuple[Place, ...]:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .clause import CANCELABLE, DOOR, FINISHED, NAMED
+from .clause import A_MOCK, CANCELABLE, FINISHED, NAMED
 from .clauses import (
     CLAUSES,
     cancel,
@@ -45,7 +45,7 @@ def test_make_contract_real_passes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
     assert "mock ⇄ real: no difference" in done.stdout
-    assert f"{refusal_changes_nothing.name}: {DOOR.text}" in done.stdout
+    assert f"{refusal_changes_nothing.name}: {A_MOCK.text}" in done.stdout
     suite = ElementTree.parse(tmp_path / "report" / "junit.xml").getroot()[0]
     assert {f"test_clause[real-{name}]" for name in CLAUSES} < {case.get("name") for case in suite}
     assert suite.get("failures") == "0"

@@ -65,7 +65,7 @@ def _send(send: Send, status: int, headers: dict[str, str], body: bytes) -> Awai
 
 def target(server: MockServer, **changes: object) -> Target:
     """Put batches into a server, and take it for one that the tests did not start."""
-    return attrs.evolve(furnish(server), door=None, **changes)  # type: ignore[arg-type]
+    return attrs.evolve(furnish(server), mock=None, **changes)  # type: ignore[arg-type]
 
 
 def broken(report: Report) -> set[Clause]:
@@ -177,7 +177,7 @@ def test_what_cannot_be_tested_is_told(
     monkeypatch: pytest.MonkeyPatch, status: int, headers: dict[str, str], said: str
 ) -> None:
     """A target that lets nobody in is told in one sentence, before anything is checked."""
-    monkeypatch.setattr(session, "_PATIENCE", 1.0)
+    monkeypatch.setattr(session, "_NO_PROGRESS_TIMEOUT", 1.0)
     with Fronted(lambda _: (status, headers, b"<h1>no</h1>")) as server:
         with pytest.raises(ConfigError) as caught:
             run(target(server), 1)

@@ -30,7 +30,7 @@ TASK: dict[str, Any] = {
     "additional_data": {"batch_id": "btch_1"},
     "error_message": None,
 }
-_PATIENCE = 20.0
+_PEER_TIMEOUT = 20.0
 """Seconds after which a peer gives up whatever it waits for."""
 
 
@@ -139,7 +139,7 @@ class Peer:
                     sock.shutdown(socket.SHUT_RDWR)
         socket.create_connection(("127.0.0.1", self.port)).close()  # ends the wait for one
         for thread in self._threads:
-            thread.join(_PATIENCE)
+            thread.join(_PEER_TIMEOUT)
             assert not thread.is_alive(), "a thread of the peer is stuck"
         self._listener.close()
 
@@ -163,7 +163,7 @@ class Peer:
                     return
                 self.connections += 1
                 self._open.add(sock)
-            sock.settimeout(_PATIENCE)
+            sock.settimeout(_PEER_TIMEOUT)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._start(self._serve, sock)
 

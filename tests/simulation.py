@@ -91,14 +91,14 @@ class FixedWindow(Server):
 
 
 @dataclass
-class Places(Server):
+class ConcurrencyLimit(Server):
     """Takes so many at a time."""
 
-    places: int
+    limit: int
     _held: int = 0
 
     def arrive(self, now: float) -> MixpeekError | None:
-        if self._held >= self.places:
+        if self._held >= self.limit:
             return error(429, 1)
         self._held += 1
         return None
@@ -249,7 +249,7 @@ def simulate(
         concurrency: See Scheduler.
         max_retries: See Scheduler.
         max_rate: See Scheduler.
-        latency: Seconds that a request and its answer are under way, at least.
+        latency: Seconds that a request and its answer are in flight, at least.
         service: Seconds that the servers work on a request that they take.
         jitter: The part of both by which they vary.
         stop_at: When to call `stop`.

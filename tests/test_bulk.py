@@ -630,7 +630,7 @@ def test_many_threads(bulk: Bulk) -> None:
     indirect=["bulk"],
 )
 def test_memory_is_flat(bulk: Bulk, total: int) -> None:
-    """However many pairs there are, no more is kept than is under way."""
+    """However many pairs there are, no more is kept than is in flight."""
     pairs = (("bkt_1", "..") for _ in range(total))
     count = 0
     sizes: list[int] = []

@@ -277,7 +277,7 @@ def test_truncated_through_httpx(mock: MockServer) -> None:
 
 
 def test_malformed(mock: MockServer) -> None:
-    """A malformed answer is a whole one whose body is no JSON; the batch is cancelled."""
+    """A malformed answer is a whole one whose body is not valid JSON; the batch is cancelled."""
     mock.fail_next("malformed")
     answer = send(mock)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")

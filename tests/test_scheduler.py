@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulation import (
     Chance,
+    ConcurrencyLimit,
     FixedWindow,
     Outage,
-    Places,
     Run,
     Script,
     Server,
@@ -49,7 +49,7 @@ buckets = st.builds(
     TokenBucket, rate=st.floats(0.5, 500), status=st.just(503), retry_after=st.sampled_from([whole_seconds, exact])
 )
 windows = st.builds(FixedWindow, requests=st.integers(1, 60), seconds=st.floats(0.2, 8))
-places = st.builds(Places, st.integers(1, 20))
+concurrency_limits = st.builds(ConcurrencyLimit, st.integers(1, 20))
 refusing_outages = st.builds(
     lambda begin, seconds, error: Outage(begin, begin + seconds, error),
     st.floats(0, 10),
@@ -78,8 +78,8 @@ networks = st.fixed_dictionaries(
         "seed": st.integers(0, 99),
     }
 )
-limits = st.lists(buckets | windows | places | refusing_outages, max_size=3)
-anything = st.lists(buckets | windows | places | refusing_outages | failing_outages | chances, max_size=4)
+limits = st.lists(buckets | windows | concurrency_limits | refusing_outages, max_size=3)
+anything = st.lists(buckets | windows | concurrency_limits | refusing_outages | failing_outages | chances, max_size=4)
 bounds = st.fixed_dictionaries(
     {
         "max_retries": st.integers(0, 3),
@@ -189,7 +189,9 @@ TARGETS: dict[str, tuple[Callable[[], Server], int, float, float]] = {  # and pa
     "100 a second": (lambda: TokenBucket(100, 10), 1000, 10, 0),
     "20 a second, no Retry-After": (lambda: TokenBucket(20, 5, retry_after=no_retry_after), 200, 10, 0),
     "20 a second, 503": (lambda: TokenBucket(20, 5, status=503), 200, 10, 0),
-    "4 at a time": (lambda: Places(4), 200, 5, 0.1),
+    "20 a second, 503, no Retry-After": (lambda: TokenBucket(20, 5, 503, no_retry_after), 200, 10, 0),  # as of nginx
+    "5 a second, 503, no Retry-After": (lambda: TokenBucket(5, 1, 503, no_retry_after), 50, 10, 0),
+    "4 at a time": (lambda: ConcurrencyLimit(4), 200, 5, 0.1),
     "50 in 5 seconds": (lambda: FixedWindow(50, 5), 200, 15, 0),
 }
 
@@ -203,6 +205,16 @@ def test_targets(target: str, concurrency: int, seed: int) -> None:
     assert run.canceled == pairs
     assert len(run.refusals) <= max(10, 0.15 * len(run.sent))
     assert run.seconds <= 1.25 * ideal + 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("retry_after", [None, 0, 1])
+@pytest.mark.parametrize("probability", [0.02, 0.05, 0.1, 0.2, 0.35])
+def test_refusals_by_chance_slow_nothing_down(probability: float, retry_after: float | None, seed: int) -> None:
+    """One bad server of several behind a load balancer refuses at whatever rate; only its pauses take time."""
+    run = simulate(Chance(probability, error(429, retry_after), random.Random(seed)), pairs=500, seed=seed)
+    assert run.canceled == 500
+    assert run.seconds <= 15 + (retry_after or 0) * len(run.refusals)
 
 
 @pytest.mark.parametrize("retry_after", [None, 1, 7])

@@ -3,10 +3,11 @@
 A state machine without I/O, threads or a clock of its own, as h11 is for HTTP: a driver asks `next_step` what to do,
 does it, and reports what came of it; the time is an argument. So it is tested in virtual time.
 
-Two limits are learned from the server's refusals (429, and 503 with Retry-After). How many requests may be in flight
+Two limits are learned from the server's refusals: 429 and 503. How many requests may be in flight
 opens up as TCP's slow start does, until the first refusal. How many may be sent in a second is unlimited until then,
 and afterwards follows a token bucket like the one that refused. Both are probed upward again, slowly at first and then
-faster, as TCP CUBIC does. After a refusal nothing is sent before Retry-After is over.
+faster, as TCP CUBIC does. Refusals that come by chance, at whatever rate, slow nothing down. After a refusal nothing is
+sent before Retry-After is over.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     import httpx
     from mixpeek_batches_api.models import TaskResponse
 
-_PATIENCE = 60.0  # seconds without anything but refusals after which a run gives up
+_NO_PROGRESS_TIMEOUT = 60.0  # seconds without anything but refusals after which a run gives up
 _MIN_HOPELESS = 16  # batches in a row that could not be delivered, at the least, after which a run gives up
 _FIRST_WINDOW = 4  # requests in flight at the start
-_FEWEST_PLACES = 3  # fewer in flight at a refusal say nothing of places
-_PROBE_PLACES = 8.0  # seconds after which more places than the server took are tried
+_FEWEST_SLOTS = 3  # fewer in flight at a refusal say nothing of slots
+_PROBE_SLOTS = 8.0  # seconds after which more slots than the server took are tried
 _SEARCH_FROM = 4.0  # times what got through, pauses included, is where the search for the rate starts
 _DOUBLING = 0.15  # seconds in which the rate doubles while it is searched
 _SAMPLES = 512  # requests that got through, of which the times are kept
@@ -41,6 +42,8 @@ _TOO_SOON = 2.0  # seconds after which a refusal shows that the estimate was wro
 _MARGIN = 0.96  # of the estimate, which jitter may have raised
 _APPROACH = 4.0  # seconds
 _LOWEST_RATE = 1 / 8  # requests a second; there is progress however many are refused by chance
+_MUCH_LOWER = 0.5  # times a rate that was refused; if that is refused as well, it is not because of the rate
+_PRIOR = 10.0  # requests that the part which is refused by chance weighs as much as
 _PROBE_RATE = 30.0  # seconds in which the rate doubles while nothing is refused, most of it at the end
 
 
@@ -87,12 +90,16 @@ class _Episode:
         sent_at: When the request that was refused first had been sent.
         older: How many were sent before one that was refused, and still in flight then.
         others: How many were in flight when that one was sent.
+        in_flight: How many were in flight with it at the first refusal.
+        refusals: How many were refused.
         got_through: How many were in flight at the first refusal, and got through.
     """
 
     sent_at: float
     older: int
     others: int
+    in_flight: int
+    refusals: int = 1
     got_through: int = 0
 
 
@@ -164,7 +171,7 @@ class Scheduler:
         if start <= now:
             if self._episode is not None:  # the pause is over, and what was in flight is back
                 if not self._window.settle(self._episode, now):
-                    self._pace.settle(self._episode.sent_at, now)
+                    self._pace.settle(self._episode, now)
                 self._episode = None
             start = self._pace.ready_at(now)
         if start > now:
@@ -219,14 +226,19 @@ class Scheduler:
         """
         if job not in self._flying:
             return  # it was abandoned
-        if isinstance(outcome, APIStatusError) and _retries.is_refused_for_rate(outcome):
+        if isinstance(outcome, APIStatusError) and outcome.status_code in {429, 503}:
             self._refused(job, outcome, now)
-            return
-        del self._flying[job]
-        if not isinstance(outcome, APIConnectionError):
-            self._got_through(job, now)
+        else:
+            del self._flying[job]
+            if not isinstance(outcome, APIConnectionError):
+                self._got_through(job, now)
         if not isinstance(outcome, MixpeekError):
             self._any_canceled = True
+        elif _retries.is_refused_for_rate(outcome):  # not because of this batch, which spends no retry
+            if self._max_retries and not (self._hopeless or self._stopped):
+                job.error = outcome
+                self._ready.append(job)
+                return
         elif job._retries < self._max_retries and _retries.is_transient(outcome) and not self._stopped:
             job.error = outcome
             due = now + _retries.delay(outcome, job._retries)
@@ -273,7 +285,7 @@ class Scheduler:
         self._pace.got_through(job._sent_at, now)
 
     def _refused(self, job: Job, error: APIStatusError, now: float) -> None:
-        # Where places are limited, those who hold them are still in flight when somebody is refused.
+        # Where concurrency is limited, those who hold them are still in flight when somebody is refused.
         older = next(index for index, other in enumerate(self._flying) if other is job)
         del self._flying[job]
         self._undelivered = 0
@@ -281,41 +293,40 @@ class Scheduler:
             self._refused_since = now
         asked = error.retry_after
         if job._sent_at > self._refused_at:
-            pause = _retries.backoff(self._refusals) / 2 if asked is None else asked
+            # A server that says 0 does not know; see `_retries.delay`.
+            pause = asked or (0.0 if self._pace.chance.part else _retries.backoff(self._refusals) / 2)
             self._refusals += 1
             self._refused_at = now
-            self._episode = _Episode(job._sent_at, older, job._others)
+            self._episode = _Episode(job._sent_at, older, job._others, self.in_flight)
         else:  # it was sent before the refusal was known
             pause = asked or 0.0
-            if self._episode is not None and job._others < self._episode.others:
-                self._episode.older, self._episode.others = older, job._others
-        if now - self._refused_since >= _PATIENCE or pause > _retries.MAX_RETRY_AFTER:
+            if self._episode is not None:
+                self._episode.refusals += 1
+                if job._others < self._episode.others:
+                    self._episode.older, self._episode.others = older, job._others
+        if now - self._refused_since >= _NO_PROGRESS_TIMEOUT or pause > _retries.MAX_RETRY_AFTER:
             self._hopeless = self._hopeless or error
         else:
             self._paused_until = max(self._paused_until, now + pause)
             self.held_back = self._paused_until, error
-        if self._max_retries and self._hopeless is None and not self._stopped:
-            job.error = error
-            self._ready.append(job)
-        else:
-            self._results.append(job.result(error))
 
 
 class _Window:
     """How many requests may be in flight.
 
-    Opens by one with every other answer until the first refusal. Where those who were sent before are still in flight
-    when somebody is refused, places are limited, and their number shows how many there are; now and then twice as many
-    are tried. Otherwise the number in flight was not the reason, and is not limited any more.
+    Opens by one with every other answer until the first refusal. Where those that were sent before are still in flight
+    when one is refused, concurrency is limited, and their number shows how many slots there are; now and then twice as
+    many are tried. Otherwise the number in flight was not the reason, and is not limited any more.
     """
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
         self._limit: float = min(_FIRST_WINDOW, concurrency)
-        self._places = 0  # that the server has; 0: it is not known to count them
+        self._slots = 0  # that the server has; 0: it is not known to count them
+        self._first_slots = 0  # what they were taken for at first
         self._starting = True
         self._settled_at = 0.0
-        self._probe_after = _PROBE_PLACES
+        self._probe_after = _PROBE_SLOTS
 
     @property
     def limit(self) -> int:
@@ -328,23 +339,68 @@ class _Window:
             return
         if self._starting:
             self._limit = min(self._concurrency, self._limit + 0.5)
-        elif others > 1.25 * self._places + 1:  # more than answers on their way back explain
-            self._limit, self._places = self._concurrency, 0
+        elif others > 1.25 * self._slots + 1:  # more than answers on their way back explain
+            self._limit, self._slots = self._concurrency, 0
         elif others + 1 >= self._limit and now - self._settled_at >= self._probe_after:
-            self._limit = min(self._concurrency, 2 * self._places)
+            self._limit = min(self._concurrency, 2 * self._slots)
 
     def settle(self, episode: _Episode, now: float) -> bool:
-        """Draw the conclusion from an episode of refusals, and tell whether places are limited."""
-        held = episode.others >= max(self._places, _FEWEST_PLACES) and 2 * episode.older > episode.others
-        if held and self._places:
+        """Draw the conclusion from an episode of refusals, and tell whether concurrency is limited."""
+        if self._slots and self._limit > self._slots and episode.others >= self._slots:
+            held = True
             self._probe_after *= 4
-        elif held:
-            self._places = max(episode.others, episode.got_through)  # some overtake others on their way
+        elif self._slots:  # the first number may have been too high, as answers on their way back held none
+            held = episode.in_flight >= 0.75 * self._slots and self._slots - 1 >= 0.6 * self._first_slots
+            self._slots = self._slots - 1 if held else 0
         else:
-            self._places = 0
-        self._limit = self._places or self._concurrency
+            held = episode.others >= _FEWEST_SLOTS and 2 * episode.older > episode.others
+            self._slots = max(episode.others, episode.got_through) if held else 0  # some overtake others on their way
+            self._first_slots = self._slots
+        self._limit = self._slots or self._concurrency
         self._starting, self._settled_at = False, now
         return held
+
+
+class _Chance:
+    """Whether refusals come by chance, as from one bad server of several behind a load balancer.
+
+    They do if a rate much lower than one that was refused is refused as well: to slow down further would never end.
+    They do not if they become more frequent when the rate goes up again.
+
+    Attributes:
+        part: The part of requests that is refused by chance; None if none is known to be.
+    """
+
+    def __init__(self) -> None:
+        self.part: float | None = None
+        self._much_lower = _MUCH_LOWER
+        self._lowest = 0.0  # the rate at which it was taken for chance
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._highest = 0.0  # rate that was refused
+        self._refusals = self._requests = 0.0
+
+    def judge(self, rate: float, refusals: int, got_through: int) -> float | None:
+        """Take note of an episode of refusals; give the rate to go on with, or None if that is to be found."""
+        if self.part is None:
+            self._highest = max(self._highest, rate)
+            self._refusals += refusals
+            self._requests += refusals + got_through
+            if rate >= self._much_lower * self._highest or 2 * self._refusals > self._requests:
+                return None
+            self.part, self._lowest = self._refusals / self._requests, rate
+            self._refusals, self._requests = self.part * _PRIOR, _PRIOR
+            return rate
+        self._refusals = 0.9 * self._refusals + refusals
+        self._requests = 0.9 * self._requests + refusals + got_through
+        if self._refusals <= min(0.6, 2 * self.part + 0.1) * self._requests:
+            return rate
+        self.part = None
+        self._much_lower /= 2
+        self.forget()
+        return 0.7 * self._lowest
 
 
 class _Pace:
@@ -370,6 +426,7 @@ class _Pace:
         self._full_bucket: tuple[int, float] | None = None  # what got through before the first refusal, in how long
         self._searching = True
         self._latency = 0.0  # seconds, smoothed
+        self.chance = _Chance()
 
     def ready_at(self, now: float) -> float:
         """Say when the next request may be sent."""
@@ -392,13 +449,9 @@ class _Pace:
         self._sent.append(sent_at)
         self._latency += (now - sent_at - self._latency) / 8
 
-    def settle(self, refused: float, now: float) -> None:
-        """Estimate the server's rate, once all that was in flight at a refusal is back.
-
-        Args:
-            refused: When the first request of the episode that was refused had been sent.
-            now: The time in seconds.
-        """
+    def settle(self, episode: _Episode, now: float) -> None:
+        """Estimate the server's rate, once all that was in flight at a refusal is back."""
+        refused = episode.sent_at
         times = sorted(self._sent)
         before = bisect.bisect_right(times, refused)
         began = refused if self._first_sent is None else self._first_sent
@@ -406,6 +459,8 @@ class _Pace:
             count = max(1, self._got_through)
             self._full_bucket = count, max([began, *times[-1:]]) - began
             self._base = max(_LOWEST_RATE, _SEARCH_FROM * count / (now - began))
+        elif not self._searching and (rate := self.chance.judge(self._rate, episode.refusals, self._got_through)):
+            self._base = self._target = max(_LOWEST_RATE, rate)
         elif not self._searching and 2 * self._burst > max(2, before):
             self._burst = max(1.0, self._burst / 2)  # it was the burst, and not the rate
         else:
@@ -434,7 +489,7 @@ class _Pace:
         self._got_through, self._first_sent = 0, None
 
     def _grow(self, seconds: float) -> None:
-        if self._searching:
+        if self._searching or self.chance.part:
             self._rate *= 2 ** (seconds / max(_DOUBLING, 2 * self._latency, 2 / self._rate))
             return
         # As TCP CUBIC: fast at first, slow near the target, then faster and faster beyond it.

@@ -105,7 +105,7 @@ def usable_environment() -> Any:
 
 
 class _Attempt:
-    """What a connection's backend and its transport both know about the attempt that is under way."""
+    """What a connection's backend and its transport both know about the attempt in flight."""
 
     deadline = 0.0
     fresh = False  # the connection was opened for it
@@ -146,7 +146,7 @@ class Transport:
         return not self._attempt.fresh and not self._attempt.answered
 
     def abort(self) -> None:
-        """End the attempt that is under way, from another thread."""
+        """End the attempt in flight, from another thread."""
         if self._pid != os.getpid():
             self.forget()
             return

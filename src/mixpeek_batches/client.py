@@ -376,7 +376,8 @@ class Client(_BaseClient):
 
         One batch's failure is its own result, and the others go on. Where the server limits the rate (429, or 503
         with Retry-After), nothing is sent before Retry-After is over, and then as fast as the server lets through; a
-        batch that was refused so goes back into the queue and spends no retry. The rest ends unsent, with the error
+        batch that was refused so goes back into the queue and spends no retry. A 503 without Retry-After slows the
+        run down too, but is retried as a transient failure. The rest ends unsent, with the error
         that was met (`attempts` is 0), once nothing has got through for 60 s, where the server asks for a longer
         wait, after a 401 before anything was cancelled, and after as many batches in a row that could not be
         delivered as may be in flight, 16 at least.

@@ -7,7 +7,7 @@ T = TypeVar("T", bound="TaskOutput")
 
 
 class TaskOutput(dict[str, Any]):
-    """An output that is more than a string."""
+    """An output that is a structured object."""
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self)

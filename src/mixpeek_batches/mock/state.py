@@ -350,7 +350,7 @@ class MockState:
                 `"latency"`: act at once, and answer after `seconds`;
                 `"reset"`: reset the connection without an answer;
                 `"truncated"`: act, and send half of the answer's body;
-                `"malformed"`: act, and send a whole body that is no JSON.
+                `"malformed"`: act, and send a whole body that is not valid JSON.
             times: How many requests, up to a million.
             retry_after: The Retry-After header of an answer by status, any number or text, however wrong; 429 and 503
                 have one of 1 without it.
