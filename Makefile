@@ -66,7 +66,7 @@ soak: $(VENV)/.ready ## Keep the mock under load and watch memory and descriptor
 drift: $(VENV)/.ready ## Compare with the vendor's document: UPSTREAM=file-or-url FORMAT=json|markdown
 	@$(BIN)/python -m scripts.drift $(if $(UPSTREAM),"$(UPSTREAM)") $(if $(FORMAT),"--$(FORMAT)")
 
-bench: $(VENV)/.ready ## Measure side by side with what else there is: ONLY=row QUICK=1
+bench: $(VENV)/.ready ## Measure side by side with what else there is: ONLY=limits|bulk|call|start|import|mock QUICK=1
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only "$(ONLY)") $(if $(QUICK),--quick)
 
 docs: $(DOCS)/.ready contract ## Build the documentation into site/, with a new contract report; fails on a broken link

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -15,21 +14,23 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 PRISM = "@stoplight/prism-cli@5.14.2"
 WHEEL = "our wheel"
+_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 
 PACKAGES = {
-    "core": [WHEEL],
-    "aiohttp": [f"{WHEEL}[aiohttp]"],
+    "ours": [WHEEL],
+    "ours with httpx-aiohttp": [WHEEL, "httpx-aiohttp"],
     "cli": [f"{WHEEL}[cli]"],
     "mock": [f"{WHEEL}[cli,mock]"],
     "httpx": ["httpx"],
     "httpx-aiohttp": ["httpx-aiohttp"],
     "vendor": ["mixpeek==1.3.783"],
     "stock": ["openapi-python-client==0.29.1"],
-    "server": ["uvicorn", "httptools", "uvloop"],
+    "server": ["uvicorn", "httptools==0.9.0", "uvloop==0.23.0"],
+    "test with mock": [f"{WHEEL}[mock]", "pytest"],
+    "test with respx": [WHEEL, "pytest", "respx"],
+    "test with pytest-httpserver": [WHEEL, "pytest", "pytest-httpserver==1.2.0"],
 }
 """What pip installs into each; what our constraints.txt names has the same version in all."""
-
-SHOWN = ("aiohttp", "httpx", "httpx-aiohttp", "mixpeek", "mixpeek-batches", "openapi-python-client", "starlette")
 
 
 class UnavailableError(Exception):
@@ -38,7 +39,11 @@ class UnavailableError(Exception):
 
 def python(name: str) -> Path:
     """Give the interpreter of an environment."""
-    return BUILD / f"bench-{name}" / "bin" / "python"
+    return _folder(name) / "bin" / "python"
+
+
+def _folder(name: str) -> Path:
+    return BUILD / f"bench-{name.replace(' ', '-')}"
 
 
 def prism() -> list[str]:
@@ -53,42 +58,27 @@ def prepare(names: set[str]) -> dict[str, str]:
     Returns:
         Why not, for each that could not be made.
     """
-    wheel = _wheel() if any(WHEEL in package for name in names for package in PACKAGES.get(name, [])) else None
+    wheel = _wheel()
 
     def attempt(name: str) -> tuple[str, str | None]:
+        packages = [PRISM] if name == "prism" else [each.replace(WHEEL, str(wheel)) for each in PACKAGES[name]]
+        stamp = _folder(name) / "installed"
+        wanted = "\n".join([*packages, (ROOT / "openapi.yaml").read_text(encoding="utf-8") if name == "stock" else ""])
         try:
-            _install_prism() if name == "prism" else _install(name, wheel)
-        except UnavailableError as reason:
-            return name, str(reason)
+            if not (stamp.exists() and stamp.read_text(encoding="utf-8") == wanted):
+                (_install_prism if name == "prism" else _install)(name, packages)
+                stamp.write_text(wanted, encoding="utf-8")
+        except (OSError, subprocess.SubprocessError) as error:
+            print(getattr(error, "stderr", None) or error, file=sys.stderr)
+            return name, f"it could not be installed ({type(error).__name__})"
         return name, None
 
     with ThreadPoolExecutor(3) as pool:
         return {name: reason for name, reason in pool.map(attempt, sorted(names)) if reason}
 
 
-def versions(names: set[str]) -> dict[str, dict[str, str]]:
-    """Tell what is installed where, as far as it is of interest."""
-    found = {}
-    for name in sorted(names & PACKAGES.keys()):
-        done = _run(_pip(name, "list", "--format", "json"), "pip list")
-        listed = {package["name"].lower(): package["version"] for package in json.loads(done)}
-        found[name] = {package: listed[package] for package in SHOWN if package in listed}
-    return found
-
-
-def _run(command: list[str | Path], what: str) -> str:
-    try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnavailableError(f"{what} did not run: {type(error).__name__}") from None
-    if done.returncode != 0:
-        print(done.stdout, done.stderr, sep="", file=sys.stderr)
-        raise UnavailableError(f"{what} failed")
-    return done.stdout
-
-
-def _pip(name: str, *arguments: str | Path) -> list[str | Path]:
-    return [sys.executable, "-m", "pip", "--python", python(name), "--disable-pip-version-check", *arguments]
+def _run(*command: str | Path) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
 
 
 def _wheel() -> Path:
@@ -100,40 +90,30 @@ def _wheel() -> Path:
     folder = BUILD / "bench-wheel" / digest.hexdigest()[:16]
     if not list(folder.glob("*.whl")):
         shutil.rmtree(folder.parent, ignore_errors=True)
-        command: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-deps"]
-        _run([*command, "--wheel-dir", folder, ROOT], "building our wheel")
+        _run(*_PIP, "wheel", "--no-deps", "--wheel-dir", folder, ROOT)
     return next(folder.glob("*.whl"))
 
 
-def _install(name: str, wheel: Path | None) -> None:
-    packages = [package.replace(WHEEL, str(wheel)) for package in PACKAGES[name]]
-    folder = BUILD / f"bench-{name}"
-    stamp = folder / "installed"
-    wanted = "\n".join([*packages, (ROOT / "openapi.yaml").read_text(encoding="utf-8") if name == "stock" else ""])
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return
+def _install(name: str, packages: list[str]) -> None:
+    folder = _folder(name)
     venv.create(folder, clear=True, symlinks=True)
-    arguments: list[str | Path] = ["install", "--quiet", *packages]
-    if name != "vendor":  # which gets what a user would get
-        arguments += ["--constraint", ROOT / "constraints.txt"]
-    _run(_pip(name, *arguments), f"pip install {' '.join(PACKAGES[name])}")
+    # The vendor's SDK gets what a user would get.
+    pinned: list[str | Path] = [] if name == "vendor" else ["--constraint", ROOT / "constraints.txt"]
+    _run(*_PIP, "--python", python(name), "install", *packages, *pinned)
     if name == "stock":
         place = next(folder.glob("lib/python*/site-packages")) / "stock_client"
-        command: list[str | Path] = [python(name), "-m", "openapi_python_client", "generate", "--meta", "none"]
-        _run(
-            [*command, "--overwrite", "--path", ROOT / "openapi.yaml", "--output-path", place], "openapi-python-client"
-        )
-    stamp.write_text(wanted, encoding="utf-8")
+        command: list[str | Path] = [
+            python(name),
+            "-m",
+            "openapi_python_client",
+            "generate",
+            "--meta",
+            "none",
+            "--overwrite",
+        ]
+        _run(*command, "--path", ROOT / "openapi.yaml", "--output-path", place)
 
 
-def _install_prism() -> None:
-    folder = BUILD / "bench-prism"
-    stamp = folder / "installed"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == PRISM:
-        return
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        raise UnavailableError("node and npm are not installed")
-    folder.mkdir(parents=True, exist_ok=True)
-    _run([npm, "install", "--no-audit", "--no-fund", "--prefix", folder, PRISM], f"npm install {PRISM}")
-    stamp.write_text(PRISM, encoding="utf-8")
+def _install_prism(name: str, packages: list[str]) -> None:
+    _folder(name).mkdir(parents=True, exist_ok=True)
+    _run(shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund", "--prefix", _folder(name), *packages)

@@ -1,18 +1,20 @@
 """One contestant, run in an environment that holds nothing but it and what it needs.
 
-Usage: python benchmarks/worker.py CONTESTANT URL [CONCURRENCY]
+Usage: python benchmarks/worker.py CONTESTANT URL [IN_FLIGHT]
 
 Each line of standard input is a number of batches to cancel; each line of standard output says how that went.
 """
 
 import asyncio
+import contextlib
+import email.utils
 import importlib
-import itertools
 import json
+import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -65,22 +67,14 @@ def _vendor(url: str) -> Any:
     return sdk.BucketBatchesApi(client)
 
 
-def call_vendor(url: str, _: int) -> Measure:
-    """Use the vendor's SDK."""
-    api = _vendor(url)
-    return one_by_one(lambda: api.cancel_batch_buckets_batches(BUCKET, "btch_123"))
-
-
-def in_all(job: Callable[[int], int]) -> Measure:
+def in_all(job: Callable[[int], int | Coroutine[Any, Any, int]]) -> Measure:
     """Make a measure of a whole job, from making the client to closing it."""
 
     def measure(count: int) -> dict[str, float]:
         started = time.perf_counter()
         done = job(count)
-        took = time.perf_counter() - started
-        if done != count:
-            raise RuntimeError(f"{done} of {count} were cancelled")
-        return {"rate": count / took}
+        canceled = done if isinstance(done, int) else asyncio.run(done)
+        return {"seconds": time.perf_counter() - started, "canceled": canceled}
 
     return measure
 
@@ -90,67 +84,103 @@ def pairs(count: int) -> list[tuple[str, str]]:
     return [(BUCKET, f"btch_{number}") for number in range(count)]
 
 
-def bulk_async(url: str, concurrency: int) -> Measure:
+def bulk_async(url: str, in_flight: int, make: Callable[[], Any] = contextlib.nullcontext) -> Measure:
     """Use AsyncClient.cancel_batches."""
     ours = importlib.import_module("mixpeek_batches")
 
     async def run(count: int) -> int:
-        async with ours.AsyncClient(api_key=KEY, base_url=url) as client:
-            return sum([r.canceled async for r in client.cancel_batches(pairs(count), concurrency=concurrency)])
+        async with make() as http, ours.AsyncClient(api_key=KEY, base_url=url, http_client=http) as client:
+            return sum([r.canceled async for r in client.cancel_batches(pairs(count), concurrency=in_flight)])
 
-    return in_all(lambda count: asyncio.run(run(count)))
+    return in_all(run)
 
 
-def bulk_sync(url: str, concurrency: int) -> Measure:
+def bulk_sync(url: str, in_flight: int) -> Measure:
     """Use Client.cancel_batches."""
     ours = importlib.import_module("mixpeek_batches")
 
     def run(count: int) -> int:
         with ours.Client(api_key=KEY, base_url=url) as client:
-            return sum(result.canceled for result in client.cancel_batches(pairs(count), concurrency=concurrency))
+            return sum(result.canceled for result in client.cancel_batches(pairs(count), concurrency=in_flight))
 
     return in_all(run)
 
 
-def bulk_httpx(url: str, concurrency: int, transport: str | None = None) -> Measure:
-    """Use bare httpx.AsyncClient, with as many tasks as may be under way."""
+def bulk_httpx(url: str, in_flight: int, make: Callable[[], Any] | None = None) -> Measure:
+    """Use httpx.AsyncClient as people do: a task each, a semaphore, and no retries."""
     httpx = importlib.import_module("httpx")
 
     async def run(count: int) -> int:
-        options = {} if transport is None else {"transport": importlib.import_module(transport).AiohttpTransport()}
-        todo = iter(pairs(count))
-        async with httpx.AsyncClient(headers=HEADERS, timeout=30, **options) as client:
+        semaphore = asyncio.Semaphore(in_flight)
+        async with make() if make else httpx.AsyncClient(timeout=30) as client:
 
-            async def work() -> int:
-                done = 0
-                for bucket, batch in todo:
-                    answer = await client.post(f"{url}/v1/buckets/{bucket}/batches/{batch}/cancel")
-                    done += answer.json()["status"] == "CANCELED"
-                return done
+            async def cancel(bucket: str, batch: str) -> bool:
+                async with semaphore:
+                    answer = await client.post(f"{url}/v1/buckets/{bucket}/batches/{batch}/cancel", headers=HEADERS)
+                return bool(answer.json()["status"] == "CANCELED")
 
-            return sum(await asyncio.gather(*(work() for _ in range(concurrency))))
+            return sum(await asyncio.gather(*(cancel(*pair) for pair in pairs(count))))
 
-    return in_all(lambda count: asyncio.run(run(count)))
+    return in_all(run)
 
 
-def bulk_httpx_aiohttp(url: str, concurrency: int) -> Measure:
-    """Use bare httpx.AsyncClient with httpx-aiohttp's transport."""
-    return bulk_httpx(url, concurrency, "httpx_aiohttp")
+def retrying_httpx(url: str, in_flight: int) -> Measure:
+    """Use httpx.AsyncClient with a semaphore and retries: three attempts, which honour Retry-After."""
+    httpx = importlib.import_module("httpx")
+
+    def seconds(header: str | None, attempt: int) -> float:
+        if header is None:
+            return 0.5 * float(2**attempt)
+        if header.isdecimal():
+            return float(header)
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+
+    async def run(count: int) -> int:
+        semaphore = asyncio.Semaphore(in_flight)
+        async with httpx.AsyncClient(headers=HEADERS, timeout=30) as client:
+
+            async def cancel(bucket: str, batch: str) -> bool:
+                async with semaphore:
+                    for attempt in range(3):
+                        answer = await client.post(f"{url}/v1/buckets/{bucket}/batches/{batch}/cancel")
+                        if answer.status_code not in {429, 503}:
+                            break
+                        if attempt < 2:
+                            await asyncio.sleep(seconds(answer.headers.get("retry-after"), attempt))
+                    return bool(answer.is_success)
+
+            return sum(await asyncio.gather(*(cancel(*pair) for pair in pairs(count))))
+
+    return in_all(run)
 
 
-def bulk_vendor(url: str, concurrency: int) -> Measure:
+def _aiohttp() -> Any:
+    return importlib.import_module("httpx_aiohttp").HttpxAiohttpClient(timeout=30)
+
+
+def bulk_async_given(url: str, in_flight: int) -> Measure:
+    """Use AsyncClient.cancel_batches with httpx-aiohttp's client."""
+    return bulk_async(url, in_flight, _aiohttp)
+
+
+def bulk_httpx_aiohttp(url: str, in_flight: int) -> Measure:
+    """Use httpx-aiohttp's client as httpx.AsyncClient is used."""
+    return bulk_httpx(url, in_flight, _aiohttp)
+
+
+def bulk_vendor(url: str, in_flight: int) -> Measure:
     """Use the vendor's SDK in threads."""
 
     def run(count: int) -> int:
         api = _vendor(url)
-        with ThreadPoolExecutor(concurrency) as pool:
+        with ThreadPoolExecutor(in_flight) as pool:
             tasks = list(pool.map(lambda pair: api.cancel_batch_buckets_batches(*pair), pairs(count)))
         return sum(task.to_dict()["status"] == "CANCELED" for task in tasks)
 
     return in_all(run)
 
 
-def memory(url: str, concurrency: int) -> Measure:
+def memory(url: str, in_flight: int) -> Measure:
     """Send a stream of pairs through AsyncClient.cancel_batches, of which every fiftieth is a request.
 
     The others hold an identifier that is refused before anything is sent, since a million requests take too long.
@@ -163,39 +193,52 @@ def memory(url: str, concurrency: int) -> Measure:
             yield BUCKET, ".." if number % 50 else f"btch_{number}"
 
     async def run(count: int) -> dict[str, float]:
-        canceled, at_tenth = 0, 0.0
-        started = time.perf_counter()
-        numbers = itertools.count(1)
         async with ours.AsyncClient(api_key=KEY, base_url=url) as client:
-            async for result in client.cancel_batches(stream(count), concurrency=concurrency):
-                canceled += result.canceled
-                if next(numbers) == count // 10:
-                    at_tenth = peak_memory()
-        if canceled != count // 50:
-            raise RuntimeError(f"{canceled} of {count // 50} were cancelled")
-        return {"early": at_tenth, "late": peak_memory(), "rate": count / (time.perf_counter() - started)}
+            async for _ in client.cancel_batches(stream(count), concurrency=in_flight):
+                pass
+        return {"mebibytes": peak_memory()}
 
     return lambda count: asyncio.run(run(count))
 
 
-CONTESTANTS: dict[str, Callable[[str, int], Measure]] = {
-    "bulk_async": bulk_async,
-    "bulk_httpx": bulk_httpx,
-    "bulk_httpx_aiohttp": bulk_httpx_aiohttp,
-    "bulk_sync": bulk_sync,
-    "bulk_vendor": bulk_vendor,
-    "call_httpx": call_httpx,
-    "call_ours": call_ours,
-    "call_stock": call_stock,
-    "call_vendor": call_vendor,
-    "memory": memory,
-}
+def load(url: str, batches: int) -> Measure:
+    """Load a server over 16 kept connections, on bare sockets so that this takes little of the machine."""
+    address = "127.0.0.1", int(url.rpartition(":")[2])
+    requests = [
+        f"POST /v1/buckets/{BUCKET}/batches/btch_{number * 7919 % batches}/cancel HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {KEY}\r\nContent-Length: 0\r\n\r\n".encode()
+        for number in range(min(batches, 1000))
+    ]
+
+    def receive(connection: socket.socket) -> None:
+        received = b""
+        while True:
+            received += connection.recv(65536)
+            head, found, body = received.partition(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(head)
+            length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+            if found and (len(body) >= int(length) if length else body.endswith(b"0\r\n\r\n")):
+                return
+
+    def run(count: int) -> int:
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(socket.create_connection(address)) for _ in range(16)]
+            for number in range(count + 16):  # each in turn: its answer, and then its next request
+                connection = connections[number % 16]
+                if number >= 16:
+                    receive(connection)
+                if number < count:
+                    connection.sendall(requests[number % len(requests)])
+        return count
+
+    return in_all(run)
 
 
 def main() -> None:
     """Run the contestant that the arguments name."""
     name, url, *more = sys.argv[1:]
-    measure = CONTESTANTS[name](url, int(more[0]) if more else 1)
+    measure: Measure = globals()[name](url, int(more[0]) if more else 1)
     for line in sys.stdin:
         print(json.dumps(measure(int(line))), flush=True)
 

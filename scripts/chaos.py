@@ -31,7 +31,7 @@ RATE = 1 / 3
 ENOUGH = 20
 """Retries with which a batch fails for good once in 10 to the power of 10."""
 CONCURRENCY = 200
-_RUN_TIMEOUT = 600.0
+_TIMEOUT = 600.0
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +42,7 @@ class Report:
         name: What was run.
         batches: How many batches there were.
         seconds: How long it took.
-        answers: How often the mock gave each status; None is no answer at all.
+        answers: How often the mock gave each status; None stands for no answer at all.
         reported: How many batches were reported as cancelled.
         canceled: How many are CANCELED at the mock.
         wrong: What does not fit, in sentences.
@@ -164,7 +164,7 @@ def with_command(mock: MockServer, pairs: list[tuple[str, str]], max_retries: in
     """Cancel by the command, whose lines on stdout are what it reports."""
     with tempfile.TemporaryDirectory() as folder:
         process = _command(mock, _write(folder, pairs), None, max_retries)
-        output, _ = process.communicate(timeout=_RUN_TIMEOUT)
+        output, _ = process.communicate(timeout=_TIMEOUT)
     assert process.returncode == (0 if max_retries >= ENOUGH else 1), f"exit code {process.returncode}"
     return _entries(output.splitlines())
 
@@ -174,7 +174,7 @@ def killed_and_resumed(mock: MockServer, pairs: list[tuple[str, str]], max_retri
     with tempfile.TemporaryDirectory() as folder:
         batches, record = _write(folder, pairs), Path(folder, "record.jsonl")
         first = _command(mock, batches, record, max_retries)
-        give_up = time.monotonic() + _RUN_TIMEOUT
+        give_up = time.monotonic() + _TIMEOUT
         while not record.exists() or record.read_bytes().count(b"\n") < len(pairs) // 2:
             assert first.poll() is None, "the command ended before it was half-way"
             assert time.monotonic() < give_up, "the command takes too long"
@@ -183,7 +183,7 @@ def killed_and_resumed(mock: MockServer, pairs: list[tuple[str, str]], max_retri
         first.wait()
         assert record.read_bytes().count(b"\n") < len(pairs), "the command was not killed half-way"
         second = _command(mock, batches, record, max_retries)
-        assert second.wait(_RUN_TIMEOUT) == 0, f"exit code {second.returncode}"
+        assert second.wait(_TIMEOUT) == 0, f"exit code {second.returncode}"
         return _entries(record.read_text().splitlines())
 
 

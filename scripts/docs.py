@@ -12,7 +12,6 @@ import inspect
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ import httpx
 import yaml
 
 import mixpeek_batches
-from benchmarks.chart import chart
+from benchmarks import results
 from contract_tests.clauses import CLAUSES
 from mixpeek_batches import cli, errors, mock
 from scripts.process import ScriptError
@@ -384,44 +383,14 @@ def mutants() -> str:
 
 
 def bench() -> str:
-    """Show the last measurements, as a chart and a table."""
-    path = ROOT / "benchmarks" / "results.json"
-    if not path.exists():
-        return "Not recorded yet: `make bench` measures."
-    report = json.loads(path.read_text(encoding="utf-8"))
-    (PAGES / "assets").mkdir(parents=True, exist_ok=True)
-    (PAGES / "assets" / "bench.svg").write_text(chart(report["rows"]), encoding="utf-8")
-    day = report.get("day") or _committed(path)
-    machine = report["machine"]
-    rows = [
-        [
-            f"`{row['id']}`",
-            f"{row['what']}: **{row['ours_shown']}**",
-            f"{row['peer_is']}: **{row['peer_shown']}**",
-            "-" if row["ratio"] is None else f"{row['ratio']:.3g}",
-            "-" if row["goal"] is None else f"{'≤' if row['less_is_better'] else '≥'} {row['goal']:.3g}",
-            {None: "-", True: "✓", False: "✗"}[row["met"]],
-        ]
-        for row in report["rows"]
-    ]
+    """Show the last measurements: what users would notice, and each group folded away."""
+    groups = results.read().items()
     return "\n\n".join(
         [
-            f"`make bench`, {day + ', ' if day else ''}version {report['version']}, Python {machine['python']}, "
-            f"{machine['processors']} processors. One row alone: `make bench ONLY=` and its name.",
-            '<div class="sideways" markdown>![How many times better than each peer](assets/bench.svg){ .chart }</div>',
-            table(["row", "ours", "compared with", "ratio", "goal", "met"], rows),
+            results.notable(),
+            *(_folded(f"All of {name}", f"{g['measured']}\n\n{results.table(g['results'])}") for name, g in groups),
         ]
     )
-
-
-def _committed(path: Path) -> str:
-    """Tell on which day a file was last committed, according to git."""
-    command = ["git", "log", "-1", "--format=%cs", "--", str(path)]
-    try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
-    except OSError:
-        return ""
-    return done.stdout.strip()
 
 
 MADE: dict[str, Callable[[], str]] = {

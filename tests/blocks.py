@@ -31,7 +31,8 @@ class Block:
 
     Python runs in the environment of a reader who installed the wheel, and in pytest after the other blocks if it is
     marked `test`; `sh` runs in bash, marked `background` until the end of the page; `text output` is what the block
-    before it prints, where … stands for anything; `json` and `yaml` are only read.
+    before it prints, where … stands for anything, and `text messages` what it writes to stderr, where any number may be
+    another; `json` and `yaml` are only read.
     """
 
     language: str
@@ -57,7 +58,7 @@ def run(page: list[Block], folder: Path) -> None:
     """
     with ExitStack() as stack:
         variables = _variables(stack.enter_context(MockServer()))
-        port, printed = _free_port(), ""
+        url, port, printed, said = variables["MIXPEEK_BASE_URL"], _free_port(), "", ""
         for number, block in enumerate(page):
             code = block.code.replace(_PORT, port)
             match block.kind:
@@ -78,15 +79,18 @@ def run(page: list[Block], folder: Path) -> None:
                     for target in re.findall(r"^make ([\w-]+)", code, re.MULTILINE):
                         _run(["make", "--dry-run", "--silent", target], variables, ROOT)
                 case "sh":
-                    printed = _run(["bash", "-euo", "pipefail", "-c", code], variables, folder)
+                    done = _done(["bash", "-euo", "pipefail", "-c", code], variables, folder)
+                    printed, said = done.stdout, done.stderr
                 case "json":
                     json.loads(code)
                 case "yaml":
                     assert isinstance(yaml.safe_load(code), dict)
                 case "text output":
-                    pattern = ".*".join(map(re.escape, code.strip().split("…")))
-                    trimmed = "\n".join(line.rstrip() for line in printed.strip().splitlines())
-                    assert re.fullmatch(pattern, trimmed, re.DOTALL), f"printed:\n{printed}\nnot:\n{code}"
+                    _check_text(printed, ".*".join(map(re.escape, code.strip().split("…"))))
+                case "text messages":
+                    escaped = re.escape(" ".join(code.split()))
+                    pattern = re.sub(r"[0-9](?:[0-9,]|\\\.(?=[0-9]))*", "[0-9][0-9.,]*", escaped)
+                    _check_text(" ".join(said.replace(url, "https://api.mixpeek.com").split()), pattern)
                 case _:
                     raise AssertionError(f"Nothing here runs a block of {block.kind!r}.")
         if list(folder.glob("test_*.py")):
@@ -99,6 +103,7 @@ def _variables(mock: MockServer) -> dict[str, str]:
     """Put the batches of the pages into the mock, and give the environment of a reader whose API it is."""
     task: dict[str, Any] = {"task_id": "task_7c9e6679", "inputs": ["obj_1", "obj_2"], "outputs": ["doc_1"]}
     mock.add_batch("bkt_products", "btch_123", namespace="netflix_prod", status="IN_PROGRESS", **task)
+    mock.add_batch("bkt_products", "btch_trailer", namespace="netflix_prod", status="IN_PROGRESS")
     mock.add_batch("bkt_products", "btch_completed", status="COMPLETED")
     for number in range(1, 1001):
         mock.add_batch("bkt_products", f"btch_{number}", status="IN_PROGRESS")
@@ -106,10 +111,20 @@ def _variables(mock: MockServer) -> dict[str, str]:
     return {**os.environ, "PATH": path, "MIXPEEK_BASE_URL": mock.url, "MIXPEEK_API_KEY": mock.api_key}
 
 
+def _check_text(text: str, pattern: str) -> None:
+    """Hold what was written to what the page shows."""
+    trimmed = "\n".join(line.rstrip() for line in text.strip().splitlines())
+    assert re.fullmatch(pattern, trimmed, re.DOTALL), f"written:\n{text}\nnot:\n{pattern}"
+
+
 def _run(command: list[str], environment: dict[str, str], folder: Path) -> str:
+    return _done(command, environment, folder).stdout
+
+
+def _done(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=60, cwd=folder)
     assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return done
 
 
 def _check_installable(code: str) -> None:

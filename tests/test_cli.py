@@ -1,9 +1,11 @@
-"""The command as a process: from the installed wheel, and from this checkout, where its lines are counted."""
+"""The command: one batch, and the mock."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,34 +17,35 @@ from typing import Any
 
 import httpx
 import pytest
+from cli_support import KEY, WHEEL, Done, checkout, command_of, wheel
+from cli_support import run as run_command
 
 from mixpeek_batches import __version__
 from mixpeek_batches.mock import MockServer
 
-ROOT = Path(__file__).parent.parent
-WHEEL = ROOT / "build" / "demo" / "bin" / "mixpeek-batches"
-KEY = "sk_cli_0123456789"
-
-Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]
 
 
-@pytest.fixture(params=["wheel", "checkout"])
+@pytest.fixture
 def command(request: pytest.FixtureRequest) -> list[str]:
-    """The command of the installed wheel, then that of this checkout."""
-    if request.param == "checkout":
-        return [sys.executable, "-m", "mixpeek_batches.cli"]
-    assert WHEEL.exists(), "the wheel is not installed: run `make test`"
-    return [str(WHEEL)]
+    """The command: within this process, unless the test is marked otherwise."""
+    return command_of(getattr(request, "param", "here"))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MockServer]:
+    """A mock for all tests of this file, as to start and to stop one takes its time."""
+    with MockServer(api_key=KEY) as server:
+        yield server
 
 
 @pytest.fixture
-def mock() -> Iterator[MockServer]:
+def mock(server: MockServer) -> MockServer:
     """A mock with a running and a finished batch, and a key of its own."""
-    with MockServer(api_key=KEY) as server:
-        server.add_batch("bkt", "running", status="IN_PROGRESS", inputs=["a", {"b": 1}], outputs=["o"])
-        server.add_batch("bkt", "failed", status="FAILED")
-        yield server
+    server.reset()
+    server.add_batch("bkt", "running", status="IN_PROGRESS", inputs=["a", {"b": 1}], outputs=["o"])
+    server.add_batch("bkt", "failed", status="FAILED")
+    return server
 
 
 @pytest.fixture
@@ -53,12 +56,7 @@ def run(command: list[str], mock: MockServer) -> Run:
         environment = {**os.environ, "MIXPEEK_BASE_URL": mock.url, "NO_COLOR": "1", **more}
         if key is not None:
             environment["MIXPEEK_API_KEY"] = key
-        done = subprocess.run(
-            [*command, *arguments], check=False, capture_output=True, text=True, env=environment, timeout=30
-        )
-        assert KEY not in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+        return run_command(command, arguments, environment)
 
     return run
 
@@ -71,6 +69,7 @@ def _one_sentence(done: Done) -> str:
     return lines[0].removeprefix("mixpeek-batches: ")
 
 
+@wheel
 def test_cancel_shows_the_task(run: Run, mock: MockServer) -> None:
     """`cancel BUCKET BATCH` cancels, tells what became of the batch, and exits with 0."""
     done = run("cancel", "bkt", "running")
@@ -96,11 +95,12 @@ def test_cancel_json_is_one_object(run: Run, mock: MockServer) -> None:
     }
 
 
+@wheel
 def test_refusal_is_a_sentence_and_exit_1(run: Run) -> None:
     """What the server refuses is told in one sentence on stderr."""
     done = run("cancel", "bkt", "failed")
     assert (done.returncode, done.stdout) == (1, "")
-    said = _one_sentence(done)
+    said = re.sub("req_[0-9]+", "req_1", _one_sentence(done))
     assert said == "failed of bkt: A batch that is FAILED cannot be cancelled. (400, BadRequestError, request req_1)"
 
 
@@ -110,13 +110,13 @@ def test_refusal_json_holds_the_error(run: Run) -> None:
     record = json.loads(done.stdout)
     assert done.returncode == 1
     assert (record["canceled"], record["task"]) == (False, None)
+    assert record["error"].pop("request_id").startswith("req_")
     assert record["error"] == {
         "class": "BadRequestError",
         "message": "A batch that is FAILED cannot be cancelled.",
         "type": "BadRequestError",
         "details": {"status": "FAILED"},
         "status_code": 400,
-        "request_id": "req_1",
     }
 
 
@@ -197,6 +197,9 @@ def test_wrong_configuration_is_exit_2(
         ["cancel", "a", "b", "c"],
         ["cancel", "a", "b", "--timeout", "0"],
         ["cancel", "a", "b", "--max-retries=-1"],
+        ["mock", "--rate-limit", "5/0"],
+        ["mock", "--rate-limit", "much"],
+        ["completion"],
     ],
 )
 def test_wrong_usage_is_exit_2(run: Run, arguments: list[str]) -> None:
@@ -237,6 +240,7 @@ def test_dry_run_sends_nothing(run: Run, mock: MockServer) -> None:
     assert mock.requests == []
 
 
+@checkout
 def test_odd_identifiers_are_shown_whatever_the_terminal(run: Run, mock: MockServer) -> None:
     """Neither a slash in an identifier nor a terminal without UTF-8 is in the way."""
     mock.add_batch("b/ü", "--x")
@@ -246,6 +250,7 @@ def test_odd_identifiers_are_shown_whatever_the_terminal(run: Run, mock: MockSer
     assert ": CANCELED" in done.stdout
 
 
+@wheel
 def test_interrupt_is_exit_130(command: list[str], mock: MockServer) -> None:
     """Ctrl-C ends the command at once, with one sentence."""
     mock.fail_next("latency", seconds=20)
@@ -260,6 +265,53 @@ def test_interrupt_is_exit_130(command: list[str], mock: MockServer) -> None:
     assert said == "mixpeek-batches: Interrupted.\n"
 
 
+def test_retries_are_told(run: Run, mock: MockServer) -> None:
+    """Whoever waits for one batch learns why, and what to do once there is no more to try."""
+    mock.fail_next(500, times=2)
+    done = run("cancel", "bkt", "running", "--max-retries", "1")
+    first, last = done.stderr.splitlines()
+    assert first.startswith("mixpeek-batches: Batch 'running' of bucket 'bkt': attempt 1 of 2 failed, next in ")
+    assert last.endswith("Try again later.")
+
+
+@pytest.mark.parametrize("arguments", [["cancel", "bkt", "running"], ["cancel", "bkt", "running", "--json"], ["-h"]])
+@checkout
+def test_full_disk(command: list[str], mock: MockServer, arguments: list[str]) -> None:
+    """What could not be written is told in a sentence, and whether the batch is cancelled all the same."""
+    environment = {**os.environ, "MIXPEEK_BASE_URL": mock.url, "MIXPEEK_API_KEY": KEY}
+    with Path("/dev/full").open("wb") as full:
+        done = run_command(command, arguments, environment, stdout=full)
+    *rest, last = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert last == "mixpeek-batches: The output could not be written: No space left on device."
+    assert rest == ([] if arguments == ["-h"] else ["mixpeek-batches: running of bkt is CANCELED."])
+
+
+@pytest.mark.parametrize(
+    ("shell", "ask"),
+    [
+        ("bash", "COMP_WORDS=(mixpeek-batches cancel --max-r); COMP_CWORD=2; "
+         "_mixpeek_batches_completion mixpeek-batches; echo ${COMPREPLY[@]}"),
+        ("fish", "complete --do-complete 'mixpeek-batches cancel --max-r'"),
+        ("zsh", ""),  # which completes only in front of a terminal
+    ],
+)  # fmt: skip
+def test_completion(run: Run, tmp_path: Path, shell: str, ask: str) -> None:
+    """What `completion` prints gives a shell the options to choose from, as far as the shell is installed."""
+    done = run("completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "_MIXPEEK_BATCHES_COMPLETE=" in done.stdout
+    if ask and shutil.which(shell):
+        script = tmp_path / "script"
+        script.write_text(f"{done.stdout}\n{ask}\n")
+        path = os.pathsep.join([str(WHEEL.parent), os.environ["PATH"]])
+        asked = subprocess.run(
+            [shell, str(script)], check=True, capture_output=True, text=True, env={**os.environ, "PATH": path}
+        )
+        assert re.findall(r"--max-[a-z]+", asked.stdout.replace("plain,", "")) == ["--max-rate", "--max-retries"]
+
+
+@wheel
 def test_version_and_help(run: Run) -> None:
     """--version prints the package's version; --help names every option, on the command and on each subcommand."""
     assert run("--version").stdout == f"mixpeek-batches {__version__}\n"
@@ -267,6 +319,7 @@ def test_version_and_help(run: Run) -> None:
     for option in ("namespace", "base-url", "api-key-file", "timeout", "max-retries", "json", "dry-run", "allow-http"):
         assert f"--{option}" in shown
     assert "--api-key " not in shown
+    assert len(re.findall("^    mixpeek-batches cancel ", shown, re.MULTILINE)) == 2
     assert {"cancel", "mock"} <= set(run("-h").stdout.split())
     assert "Usage: " in run().stdout + run().stderr
 
@@ -308,7 +361,9 @@ def start(command: list[str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("command", "number"), [("checkout", signal.SIGINT), ("wheel", signal.SIGTERM)], indirect=["command"]
+)
 def test_mock_serves_until_it_is_ended(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -330,6 +385,7 @@ def test_mock_serves_until_it_is_ended(
     assert said == "mixpeek-batches: POST /v1/buckets/b/batches/x/cancel -> 200\n"
 
 
+@wheel
 def test_mock_json_and_array(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     """With --json the first line is for programs; the file may be one array; a cut answer is shown as none."""
     (tmp_path / "batches").write_text('[{"bucket_identifier": "b", "batch_id": "x"}]')
@@ -345,19 +401,27 @@ def test_mock_json_and_array(start: Callable[..., subprocess.Popen[str]], tmp_pa
     assert process.communicate(timeout=10)[1].endswith("-> no answer\n")
 
 
-def test_mock_reset_keeps_the_batches_of_the_file(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
-    """A reset over the admin API goes back to what the file says."""
+@checkout
+def test_mock_reset_goes_back_to_how_it_was_started(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """A reset over the admin API goes back to the batches of the file, and to --rate-limit."""
     (tmp_path / "batches").write_text('{"bucket_identifier": "b", "batch_id": "x"}')
-    process = start("mock", "--json", "--batches", str(tmp_path / "batches"))
+    process = start("mock", "--json", "--rate-limit", "2/5", "--batches", str(tmp_path / "batches"))
     assert process.stdout is not None
     place: dict[str, Any] = json.loads(process.stdout.readline())
     headers = {"Authorization": f"Bearer {place['api_key']}"}
     for _ in range(2):
+        assert httpx.get(f"{place['url']}/_mock/limits").json() == {
+            "requests_per_second": 2.0, "burst": 5, "concurrency": None
+        }  # fmt: skip
+        httpx.post(f"{place['url']}/_mock/limits", json={"requests_per_second": None})
         assert httpx.get(f"{place['url']}/_mock/batches/b/x").json()["status"] == "PENDING"
         assert httpx.post(f"{place['url']}/v1/buckets/b/batches/x/cancel", headers=headers).status_code == 200
         assert httpx.post(f"{place['url']}/_mock/reset").status_code == 204
 
 
+@wheel
 def test_mock_on_a_host_that_others_reach(start: Callable[..., subprocess.Popen[str]]) -> None:
     """`--host` warns on stderr, in one sentence, of what it opens; what is printed works on this machine."""
     process = start("mock", "--json", "--host", "0.0.0.0")

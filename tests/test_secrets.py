@@ -164,6 +164,20 @@ def test_log_of_heads(failure: Failure, waits: list[float], caplog: pytest.LogCa
     assert KEY not in "".join(ours)
 
 
+@pytest.mark.parametrize("http_options", [None, {}])
+def test_log_of_httpx(connect: Connect, caplog: pytest.LogCaptureFixture, http_options: dict[str, Any] | None) -> None:
+    """httpx and httpcore log what SECURITY.md says, and no more."""
+    with Peer(response()) as peer, connect(peer.url, api_key=None, http_options=http_options) as client:
+        client.cancel_batch("bkt_1", "btch_1")
+    line = f'HTTP Request: POST {peer.url}/v1/buckets/bkt_1/batches/btch_1/cancel "HTTP/1.1 200 Whatever"'
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "httpx"]
+    assert lines == ([] if http_options is None else [("INFO", line)])
+    httpcore = [record for record in caplog.records if record.name.startswith("httpcore.")]
+    assert {record.levelname for record in httpcore} == {"DEBUG"}
+    text = " ".join(record.getMessage() for record in httpcore)
+    assert (KEY in text, "User-Agent" in text, "task_1" in text, "Content-Length" in text) == (0, 0, 0, 1)
+
+
 def test_log_of_a_success(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
     """Nor does a success."""
     with Peer(response()) as peer, connect(peer.url, api_key=None) as client:

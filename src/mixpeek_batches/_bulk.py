@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._scheduler import Job, Scheduler, Step
 from ._settings import CLOSED
+from ._transports import InFlight
 from .errors import APIConnectionError, ConfigurationError, MixpeekError
 from .results import CancelResult
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     import anyio.abc
     from mixpeek_batches_api.models import TaskResponse
 
-    from ._transports import Transport
 
 Outcome = tuple["TaskResponse | MixpeekError", int]
 """What became of an attempt, and how many requests it was."""
@@ -53,6 +53,12 @@ class _Run:
         self._failure: BaseException | None = None  # of `pairs`
         self._closed = False
         self._stop_at = math.inf
+        self._pid = 0  # of the process in which it runs, once it does
+
+    @property
+    def _forked(self) -> bool:
+        """Whether it is the copy in a child process, which has none of the threads and must leave the rest alone."""
+        return self._pid not in {0, os.getpid()}
 
     def stop(self, seconds: float) -> None:
         """Send nothing more, and give what is in flight some seconds to end; of any thread, or a signal's handler.
@@ -81,6 +87,8 @@ class _Run:
         self.scheduler.finished(job, outcome[0], time.monotonic())
 
     def _next_step(self) -> CancelResult | Job | Step:
+        if self._forked:
+            raise ConfigurationError("This generator belongs to the process that was forked: make a new one.")
         step = self.scheduler.next_step(time.monotonic())
         if isinstance(step, CancelResult):
             return step
@@ -130,12 +138,11 @@ class ThreadRun(_Run):
         super().__init__(scheduler, prepare, runs)
         self._pairs = pairs
         self._send = send
-        self.in_flight: set[Transport] = set()
+        self.in_flight = InFlight()
         self._todo: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         # A None wakes whoever waits; SimpleQueue may be used in a signal's handler.
         self._outcomes: queue.SimpleQueue[tuple[Job, Outcome | BaseException] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._pid = os.getpid()
         self._over = False
 
     def stop(self, seconds: float) -> None:
@@ -148,22 +155,22 @@ class ThreadRun(_Run):
         self._closed = True
         self.end()
 
-    def end(self) -> None:
-        """Send nothing more, abort what is in flight, and let the threads end."""
-        if self._over or self._pid != os.getpid():
-            return  # a forked process has none of the threads, and must not touch the connections
+    def end(self) -> bool:
+        """Send nothing more, abort what is in flight, and let the threads end; tell whether it was going on."""
+        if self._over or self._forked:
+            return False
         self._over = True
-        for _ in self._threads:
-            self._todo.put(None)
-        for transport in list(self.in_flight):
-            transport.abort()
+        self._todo.put(None)
+        self.in_flight.abort()
         self._outcomes.put(None)
+        return True
 
     def results(self) -> Generator[CancelResult]:
         """Send, and give the results as they come."""
         if self._closed:
             raise ConfigurationError(CLOSED)
         pairs = iter(self._pairs)
+        self._pid = os.getpid()
         self._runs.add(self)
         _thread_runs.add(self)
         try:
@@ -173,10 +180,6 @@ class ThreadRun(_Run):
                 step = self._next_step()
                 if isinstance(step, CancelResult):
                     yield step
-                    if self._pid != os.getpid():
-                        raise ConfigurationError(
-                            "This generator belongs to the process that was forked: make a new one."
-                        )
                 elif isinstance(step, Job):
                     self._start(step)
                 elif step is Step.FETCH:
@@ -190,12 +193,11 @@ class ThreadRun(_Run):
                 else:
                     return
         finally:
-            self.end()
             self._runs.discard(self)
-            if self._pid == os.getpid():
+            if self.end():
                 give_up = time.monotonic() + _JOIN_TIMEOUT
                 for thread in self._threads:
-                    if thread is not threading.current_thread():
+                    if thread.ident != threading.get_ident():
                         thread.join(max(0.0, give_up - time.monotonic()))
 
     def _start(self, job: Job) -> None:
@@ -203,8 +205,12 @@ class ThreadRun(_Run):
             # Each in a copy of the context, for those who keep a trace or a tenant in it.
             work = contextvars.copy_context().run
             thread = threading.Thread(target=work, args=(self._work,), name="mixpeek-batches", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+                self._threads.append(thread)
+            except RuntimeError:  # the system has no more threads
+                if not self._threads:
+                    raise
         self._todo.put(job)
 
     def _work(self) -> None:
@@ -214,6 +220,7 @@ class ThreadRun(_Run):
             except BaseException as error:  # a bug in a hook of the user's; raised where the results are read
                 outcome = error
             self._outcomes.put((job, outcome))
+        self._todo.put(None)  # for the next one
 
     def _receive(self, seconds: float) -> None:
         with contextlib.suppress(queue.Empty):
@@ -262,7 +269,7 @@ class AsyncRun(_Run):
 
     def _end(self) -> None:
         self._over = True
-        if self._tasks is not None:
+        if self._tasks is not None and not self._forked:
             self._tasks.cancel_scope.cancel()
             self._wake.set()
 
@@ -276,11 +283,12 @@ class AsyncRun(_Run):
         self._wake, self._wanted = anyio.Event(), anyio.Event()
         started, ended = anyio.Event(), anyio.Event()
         supervisor = await _start_task(self._supervise, started, ended)
+        self._pid = os.getpid()
         self._runs.add(self)
         try:
             await started.wait()
             assert self._tasks is not None
-            if isinstance(self._pairs, AsyncIterable):
+            if isinstance(self._pairs, AsyncIterable) and not self._over:
                 self._tasks.start_soon(self._feed, aiter(self._pairs))
             while True:
                 while self._outcomes:
@@ -308,8 +316,9 @@ class AsyncRun(_Run):
         finally:
             self._end()
             self._runs.discard(self)
-            with anyio.CancelScope(shield=True):
-                await ended.wait()
+            if not self._forked:
+                with anyio.CancelScope(shield=True):
+                    await ended.wait()
             del supervisor
 
     async def _supervise(self, started: anyio.Event, ended: anyio.Event) -> None:
@@ -328,7 +337,11 @@ class AsyncRun(_Run):
         outcome: Outcome | BaseException
         try:
             outcome = await self._send(job)
-        except Exception as error:  # a bug in a hook of the user's; raised where the results are read
+        except (
+            BaseException
+        ) as error:  # a bug in a hook of the user's, or a cancellation; raised where results are read
+            if self._over:
+                return
             outcome = error
         self._outcomes.append((job, outcome))
         self._wake.set()
@@ -343,7 +356,7 @@ class AsyncRun(_Run):
             self._wanted = anyio.Event()
             try:
                 pair = await anext(pairs, _END)
-            except Exception as error:  # raised once all that came before has ended
+            except BaseException as error:  # raised once all that came before has ended
                 self._failure, pair = error, _END
             self._pairs_fetched.append(pair)
             self._wake.set()

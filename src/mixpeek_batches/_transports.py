@@ -37,34 +37,45 @@ class Pool(Generic[_T]):
     """
 
     def __init__(self, make: Callable[[], _T]) -> None:
-        self._make = make
+        self.make = make
         self._free: list[_T] = []
-        self._inherited: list[_T] = []
-        self._pid = os.getpid()
+        self._forgotten: list[_T] = []
+        self._owner: object = None
         self.closed = False
 
-    def take(self) -> _T:
-        """Give a transport that nobody else uses."""
-        if self._pid != os.getpid():  # connections are of the process that opened them
-            self._inherited, self._free, self._pid = self._free, [], os.getpid()
-            for transport in self._inherited:
-                transport.forget()
+    def take(self, loop: object = None) -> _T:
+        """Give a transport that nobody else uses.
+
+        Args:
+            loop: The event loop that is running.
+        """
+        self._belong_to(loop)
         if self.closed:
             raise ConfigurationError(CLOSED)
         try:
             return self._free.pop()
         except IndexError:
-            return self._make()
+            return self.make()
 
     def give_back(self, transport: _T) -> None:
         """Take back a transport whose last attempt ended well."""
         self._free.append(transport)
 
-    def drain(self) -> list[_T]:
+    def drain(self, loop: object = None) -> list[_T]:
         """Give the transports that are free, for their owner to close; no more are given then."""
+        self._belong_to(loop)
         self.closed = True
         free, self._free = self._free, []
         return free
+
+    def _belong_to(self, loop: object) -> None:
+        """Forget connections that another process, or another event loop, has opened."""
+        owner = os.getpid(), loop
+        if self._owner not in {None, owner}:
+            self._forgotten, self._free = self._free, []
+            for transport in self._forgotten:
+                transport.forget()
+        self._owner = owner
 
 
 def options(base_url: httpx.URL, *, local: bool) -> dict[str, Any]:
@@ -73,7 +84,7 @@ def options(base_url: httpx.URL, *, local: bool) -> dict[str, Any]:
     Args:
         base_url: Where requests go.
         local: Whether that is this machine: then no proxy is used, which would see the key, and over http no
-            certificate is loaded, which takes 20 ms.
+            certificate is loaded.
 
     Returns:
         Arguments for httpx's transports.
@@ -89,7 +100,8 @@ def options(base_url: httpx.URL, *, local: bool) -> dict[str, Any]:
             proxy = f"http://{proxy}"
     with usable_environment():
         verify = base_url.scheme == "https" or proxy is not None
-        return {"verify": httpx.create_ssl_context() if verify else False, "proxy": proxy or None}
+        # One context for all transports, since each takes a quarter of a millisecond, or 20 with certificates.
+        return {"verify": httpx.create_ssl_context(verify=verify), "proxy": proxy or None}
 
 
 @contextlib.contextmanager
@@ -108,7 +120,8 @@ class _Attempt:
     """What a connection's backend and its transport both know about the attempt in flight."""
 
     deadline = 0.0
-    fresh = False  # the connection was opened for it
+    opened = False  # there has been a connection; what takes the place of the network, as test tools do, opens none
+    kept = False  # the connection was there before it
     answered = False  # a byte of the answer has come
     aborted = False
     socket: socket.socket | None = None
@@ -136,14 +149,14 @@ class Transport:
     def send(self, request: httpx.Request, timeout: float) -> httpx.Response:
         """Send a request, and give the response before its body is read."""
         attempt = self._attempt
-        attempt.fresh = attempt.answered = False
+        attempt.kept, attempt.answered = attempt.opened, False
         attempt.deadline = time.monotonic() + timeout
         return self._transport.handle_request(request)
 
     @property
     def was_stale(self) -> bool:
         """Whether the attempt went to a kept connection that ended before the first byte of an answer."""
-        return not self._attempt.fresh and not self._attempt.answered
+        return self._attempt.kept and not self._attempt.answered
 
     def abort(self) -> None:
         """End the attempt in flight, from another thread."""
@@ -151,10 +164,11 @@ class Transport:
             self.forget()
             return
         self._attempt.aborted = True
-        if self._attempt.socket is not None:
+        sock = self._attempt.socket  # which its own thread may take away
+        if sock is not None:
             # Not SSLSocket's own, which takes the TLS state from under the thread that reads.
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(self._attempt.socket, socket.SHUT_RDWR)
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def forget(self) -> None:
         """Let go of a connection that the parent process goes on using."""
@@ -164,6 +178,30 @@ class Transport:
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
+
+
+class InFlight:
+    """Transports that send in some thread, until they are aborted. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._transports: set[Transport] = set()
+        self.aborted = False
+
+    def add(self, transport: Transport) -> None:
+        """Take a transport that is about to send; after `abort`, it sends nothing."""
+        self._transports.add(transport)
+        if self.aborted:
+            transport.abort()
+
+    def discard(self, transport: Transport) -> None:
+        """Let go of a transport."""
+        self._transports.discard(transport)
+
+    def abort(self) -> None:
+        """End what is under way, and all that follows."""
+        self.aborted = True
+        for transport in list(self._transports):
+            transport.abort()
 
 
 class _Stream(httpcore.NetworkStream):
@@ -210,9 +248,18 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        self._attempt.fresh = True
-        left = self._attempt.left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._backend.connect_tcp(host, port, left, local_address, socket_options), self._attempt)
+        self._attempt.opened, self._attempt.kept = True, False
+        failure: Exception | None = None
+        # Given a name, httpcore would give each of its addresses all the time.
+        for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            left = self._attempt.left(timeout, httpcore.ConnectTimeout)
+            try:
+                stream = self._backend.connect_tcp(str(address[0]), port, left, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _Stream(stream, self._attempt)
+        raise failure or httpcore.ConnectError(f"{host} has no address")
 
 
 class AsyncTransport:
@@ -226,16 +273,16 @@ class AsyncTransport:
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and give the response before its body is read."""
-        self._attempt.fresh = self._attempt.answered = False
+        self._attempt.kept, self._attempt.answered = self._attempt.opened, False
         return await self._transport.handle_async_request(request)
 
     @property
     def was_stale(self) -> bool:
         """Whether the attempt went to a kept connection that ended before the first byte of an answer."""
-        return not self._attempt.fresh and not self._attempt.answered
+        return self._attempt.kept and not self._attempt.answered
 
     def forget(self) -> None:
-        """Let go of a connection that the parent process goes on using; its event loop is not in this one."""
+        """Let go of a connection of another process, or of an event loop that is over: there is none to close it."""
 
     async def close(self) -> None:
         """Close the connection."""
@@ -281,6 +328,6 @@ class _AsyncBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        self._attempt.fresh = True
+        self._attempt.opened, self._attempt.kept = True, False
         stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
         return _AsyncStream(stream, self._attempt)

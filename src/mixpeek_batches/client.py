@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ._bulk import AsyncRun, Outcome, ThreadRun
     from ._scheduler import Job
-    from ._transports import AsyncTransport, Pool, Transport
+    from ._transports import AsyncTransport, InFlight, Pool, Transport
     from .results import CancelResult
 
 logger = logging.getLogger("mixpeek_batches")
@@ -81,7 +81,6 @@ class _BaseClient:
         self._base_url = _settings.checked_base_url(base_url, of_client, allow_http=allow_http)
         self._timeout = _settings.checked_timeout(timeout)
         self._max_retries = _settings.checked_count(max_retries, "max_retries", least=0)
-        self._traces = False  # the user's httpx client is known to tell when it has a connection
         self._prefix = str(self._base_url)
 
     def __repr__(self) -> str:
@@ -224,6 +223,11 @@ def _log_retry(bucket: str, batch: str, attempt: int, attempts: int, wait: float
     )
 
 
+def _is_lost(outcome: object) -> bool:
+    """Tell whether a connection was lost, where another may do."""
+    return isinstance(outcome, APIConnectionError) and outcome._transient and not isinstance(outcome, APITimeoutError)
+
+
 def _is_certificate_error(error: BaseException) -> bool:
     """Tell whether the server's certificate was refused, which stays so."""
     cause: BaseException | None = error
@@ -250,7 +254,8 @@ class Client(_BaseClient):
         max_retries: How often a transient failure is retried.
         http_client: An httpx client to send with, with its proxies, certificates, hooks, cookies and auth, which may
             take the place of a key. It stays yours to close. Waiting for a connection in its pool is no part of
-            `timeout`, and its transport bounds the time of each read and not of all the headers together.
+            `timeout`, and its transport bounds the time of each read and not of all the headers together. What its
+            hooks or its transport raise, and is no failure of the network, comes out as it is, and is not retried.
         allow_http: Allow a base URL that is neither https nor on this machine: the key is sent unencrypted.
 
     Raises:
@@ -287,9 +292,9 @@ class Client(_BaseClient):
         self._pool: Pool[Transport] = _transports.Pool(lambda: _transports.Transport(**options))
         if http_client is None:
             options = _transports.options(self._base_url, local=_settings.is_loopback(self._base_url))
-            self._pool.give_back(self._pool.take())  # so that what is wrong with it is said now
+            self._pool.give_back(self._pool.make())  # so that what is wrong with it is said now
         self._closing = threading.Event()
-        self._in_flight: set[Transport] = set()
+        self._in_flight = _transports.InFlight()
         self._runs: set[ThreadRun] = set()
 
     def __enter__(self) -> Self:
@@ -299,14 +304,17 @@ class Client(_BaseClient):
         self.close()
 
     def close(self) -> None:
-        """Close the connections, and end what is in flight in any thread. A second time does nothing."""
+        """Close the connections, and end what is in flight in any thread. A second time does nothing.
+
+        A request that an `http_client` of yours has in flight is left to it.
+        """
         if self._pool.closed:
             return
         free = self._pool.drain()
         self._closing.set()
         for run in list(self._runs):
             run.close()
-        _abort(self._in_flight)
+        self._in_flight.abort()
         for transport in free:
             transport.close()
 
@@ -332,7 +340,7 @@ class Client(_BaseClient):
             The batch's task. Its status is `TaskStatus.CANCELED`, unless the server says otherwise.
 
         Raises:
-            ConfigurationError: An argument may not be sent; nothing was.
+            ConfigurationError: An argument may not be sent, or the client is closed; nothing was sent.
             APIConnectionError: No attempt got a complete response; APITimeoutError if the last one ran out of time.
             APIStatusError: The server refused, or failed in every attempt; a subclass by status.
             APIResponseValidationError: The server reported success, and its body is not a task.
@@ -416,14 +424,14 @@ class Client(_BaseClient):
         return run
 
     def _attempt(
-        self, request: httpx.Request, timeout: float, in_flight: set[Transport], *, resend: bool = True
+        self, request: httpx.Request, timeout: float, in_flight: InFlight, *, resend: bool = True
     ) -> tuple[TaskResponse | MixpeekError, int]:
         """Send a request, and give the outcome and how many times it was sent.
 
         Args:
             request: The request.
             timeout: Seconds.
-            in_flight: Holds the transport meanwhile, for who may want to abort it.
+            in_flight: Holds the transport meanwhile.
             resend: Send again, at once, where a kept connection turns out to have ended.
         """
         if self._http is not None:
@@ -445,7 +453,7 @@ class Client(_BaseClient):
             if self._pool.closed:
                 transport.close()
         transport.close()
-        if not (resend and transport.was_stale and outcome._transient) or isinstance(outcome, APITimeoutError):
+        if in_flight.aborted or not (resend and transport.was_stale and _is_lost(outcome)):
             return outcome, 1
         return self._attempt(request, timeout, in_flight, resend=False)[0], 2
 
@@ -480,13 +488,10 @@ class Client(_BaseClient):
         return failure
 
 
-def _abort(in_flight: set[Transport]) -> None:
-    for transport in list(in_flight):
-        transport.abort()
-
-
 class AsyncClient(_BaseClient):
     """Cancels batches from asyncio or trio. May be shared between the tasks of one event loop.
+
+    It may be used in another event loop once the first is over, and opens connections of its own there.
 
     Args:
         api_key: As for Client, and so are the others.
@@ -531,8 +536,10 @@ class AsyncClient(_BaseClient):
         self._pool: Pool[AsyncTransport] = _transports.Pool(lambda: _transports.AsyncTransport(**options))
         if http_client is None:
             options = _transports.options(self._base_url, local=_settings.is_loopback(self._base_url))
-            self._pool.give_back(self._pool.take())  # so that what is wrong with it is said now
+            self._pool.give_back(self._pool.make())  # so that what is wrong with it is said now
         self._scopes: set[Any] = set()  # the cancel scopes of what is in flight or waits
+        self._waiting: set[Any] = set()  # those of them that wait for the user's httpx client to have a connection
+        self._traces = False  # the user's httpx client is known to tell when it has one
         self._runs: set[AsyncRun] = set()
 
     async def __aenter__(self) -> Self:
@@ -543,9 +550,11 @@ class AsyncClient(_BaseClient):
 
     async def close(self) -> None:
         """Close the connections, and end what is in flight in any task. A second time does nothing."""
+        import anyio.lowlevel  # noqa: PLC0415 - a program without an event loop need not load it
+
         if self._pool.closed:
             return
-        free = self._pool.drain()
+        free = self._pool.drain(anyio.lowlevel.current_token())
         for run in list(self._runs):
             run.close()
         for scope in list(self._scopes):
@@ -575,7 +584,7 @@ class AsyncClient(_BaseClient):
             The batch's task. Its status is `TaskStatus.CANCELED`, unless the server says otherwise.
 
         Raises:
-            ConfigurationError: An argument may not be sent; nothing was.
+            ConfigurationError: An argument may not be sent, or the client is closed; nothing was sent.
             APIConnectionError: No attempt got a complete response; APITimeoutError if the last one ran out of time.
             APIStatusError: The server refused, or failed in every attempt; a subclass by status.
             APIResponseValidationError: The server reported success, and its body is not a task.
@@ -601,6 +610,8 @@ class AsyncClient(_BaseClient):
         max_rate: float | None = None,
     ) -> AsyncGenerator[CancelResult]:
         """Cancel many batches, as Client.cancel_batches does.
+
+        To leave the loop early under trio, wrap the results in `contextlib.aclosing`, as trio demands of any generator.
 
         Args:
             pairs: A bucket and a batch each, and perhaps a namespace as a third; advanced in this event loop.
@@ -649,7 +660,9 @@ class AsyncClient(_BaseClient):
             if self._pool.closed or self._http.is_closed:
                 raise ConfigurationError(_settings.CLOSED)
             return await self._exchange(self._http, request, timeout), 1
-        transport = self._pool.take()
+        import anyio.lowlevel  # noqa: PLC0415 - a program without an event loop need not load it
+
+        transport = self._pool.take(anyio.lowlevel.current_token())
         try:
             outcome = await self._exchange(transport, request, timeout)
             if not isinstance(outcome, APIConnectionError) and not self._pool.closed:
@@ -659,9 +672,7 @@ class AsyncClient(_BaseClient):
             await _close_shielded(transport)
             raise
         await _close_shielded(transport)
-        if not isinstance(outcome, APIConnectionError):
-            return outcome, 1
-        if not (resend and transport.was_stale and outcome._transient) or isinstance(outcome, APITimeoutError):
+        if not (resend and transport.was_stale and _is_lost(outcome)):
             return outcome, 1
         return (await self._attempt(request, timeout, resend=False))[0], 2
 
@@ -704,18 +715,23 @@ class AsyncClient(_BaseClient):
     ) -> httpx.Response:
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
-        waiting = True
-
         async def trace(*_: object) -> None:
-            nonlocal waiting
-            if waiting:
-                waiting, self._traces = False, True
+            if scope in self._waiting:  # and now has a connection
+                self._waiting.discard(scope)
                 scope.deadline = anyio.current_time() + timeout
+            if not self._traces:
+                self._traces = True
+                for other in self._waiting:
+                    other.deadline = float("inf")
 
         request.extensions["trace"] = trace
+        self._waiting.add(scope)
         if self._traces:
-            scope.deadline = float("inf")  # until it has a connection
-        return await http.send(request, stream=True, follow_redirects=False)
+            scope.deadline = float("inf")
+        try:
+            return await http.send(request, stream=True, follow_redirects=False)
+        finally:
+            self._waiting.discard(scope)
 
 
 async def _close_shielded(transport: AsyncTransport) -> None:

@@ -20,6 +20,7 @@ except ModuleNotFoundError as _error:
 from .cancel import cancel
 from .completion import completion
 from .mock import mock
+from .terminal import drop_stdout, say
 
 __all__ = ["app", "main"]
 
@@ -55,4 +56,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
-    app(prog_name="mixpeek-batches")
+    try:
+        try:
+            app(prog_name="mixpeek-batches")
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:  # whatever else may go wrong is told where it does
+        drop_stdout()
+        say(f"The output could not be written: {error.strerror}.")
+        sys.exit(1)

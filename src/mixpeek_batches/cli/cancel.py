@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,9 +151,17 @@ def cancel(
         raise click.exceptions.Exit(code)
 
 
+class _Retries(logging.Handler):
+    """Says what the client warns of: that it tries again."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(shown(record.getMessage()))
+
+
 def _cancel_one(client: Client, bucket: str, batch: str, key: str, timeout: float, *, as_json: bool) -> int:
     from mixpeek_batches.results import CancelResult  # noqa: PLC0415 - slow to load
 
+    logging.getLogger("mixpeek_batches").addHandler(_Retries())
     outcome, attempts = client._cancel(bucket, batch)
     error = outcome if isinstance(outcome, MixpeekError) else None
     task = None if isinstance(outcome, MixpeekError) else outcome
@@ -164,11 +173,16 @@ def _cancel_one(client: Client, bucket: str, batch: str, key: str, timeout: floa
         error=error,
         attempts=attempts,
     )
-    if as_json:
-        print_json(result.to_dict())
-    elif task is not None:
-        _print_task(bucket, batch, task)
     name = f"{shown(batch)} of {shown(bucket)}"
+    try:
+        if as_json:
+            print_json(result.to_dict())
+        elif task is not None:
+            _print_task(bucket, batch, task)
+    except OSError:
+        if task is not None:
+            say(f"{name} is {shown(task.status)}.")
+        raise
     if error is not None:
         from .summary import Settings, kind  # noqa: PLC0415 - for failures alone
 

@@ -12,8 +12,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 from mixpeek_batches._settings import checked_identifier, checked_namespace
 from mixpeek_batches.errors import ConfigurationError
@@ -21,17 +22,29 @@ from mixpeek_batches.errors import ConfigurationError
 Place = tuple[str, str, str | None]
 """Bucket, batch, and namespace if the line names one."""
 
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_SEPARATORS = ",;\t"
 _SAMPLE = 50  # lines that the separator is found by
 _LONGEST = 100  # lines of one quoted field; more is a quote that somebody forgot
 _LISTED = 20  # lines that cannot be used, of those that are shown
 _EXAMPLES = 3  # batches of a plan
 _NAMES = {
-    "bucket": ("bucket_identifier", "bucket"),
+    "bucket": ("bucket_identifier", "bucket", "bucket_id"),
     "batch": ("batch_id", "batch"),
     "namespace": ("namespace",),
 }
-_CHOOSE = "choose them by number or by name of the first line, such as --columns 1,2 or --columns Bucket,Batch"
+_CHOOSE = (
+    "choose columns by number, as in --columns 1,2, or by their names in the first line, as in --columns Bucket,Batch"
+)
+_HINT = (
+    "A line is a bucket, a batch and perhaps a namespace, with commas, semicolons or tabs between them. "
+    f"If there is more, {_CHOOSE}."
+)
+_NOT_UTF8 = "it is not UTF-8: save the file as “CSV UTF-8”."
+_NO_TEXT = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # what a spreadsheet begins with that was not saved as CSV
+
+
+class _ColumnsError(ConfigurationError):
+    """A line has other columns than a batch."""
 
 
 class Scan:
@@ -46,6 +59,7 @@ class Scan:
         examples: The first few of what is left.
         wrong: What is wrong with the first lines that cannot be used.
         wrong_count: How many lines cannot be used.
+        hint: What may help with them.
     """
 
     def __init__(self) -> None:
@@ -54,6 +68,7 @@ class Scan:
         self.namespaces: set[str | None] = set()
         self.examples: list[Place] = []
         self.wrong: list[str] = []
+        self.hint = ""
 
 
 def digest(bucket: str, batch: str, namespace: str | None) -> bytes:
@@ -76,19 +91,32 @@ class Batches:
         self._name = "standard input" if path == "-" else path
         if path == "-" and sys.stdin is None:
             raise ConfigurationError(f"{self._name} is closed.")
-        try:
-            self._file: IO[bytes] = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115
-            if path == "-" or not Path(path).is_file():
-                spool = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
-                shutil.copyfileobj(self._file, spool)
-                self._file = spool
-            self._file.seek(0)
-            if self._file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:  # "Unicode text" of Excel
-                self._file = _in_utf8(self._file)
-        except OSError as error:
-            raise ConfigurationError(f"{self._name} cannot be read: {error.strerror}.") from None
-        self._layout = self._find_layout(_chosen(columns))
-        self._use = bytearray()  # 1 for each record that is to be sent
+        with ExitStack() as stack:
+            try:
+                self._file: IO[bytes] = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
+                if path == "-" or not Path(path).is_file():
+                    spool = stack.enter_context(tempfile.TemporaryFile())
+                    shutil.copyfileobj(self._file, spool)
+                    self._file = spool
+                self._file.seek(0)
+                start = self._file.read(4)
+                if start in _NO_TEXT:
+                    raise ConfigurationError(f"{self._name} is no text file: save the spreadsheet as “CSV UTF-8”.")
+                if start[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:  # "Unicode text" of Excel
+                    spool = stack.enter_context(tempfile.TemporaryFile())
+                    _copy_as_utf8(self._file, spool)
+                    self._file = spool
+            except OSError as error:
+                raise ConfigurationError(f"{self._name} cannot be read: {error.strerror}.") from None
+            self._layout = self._find_layout(_chosen(columns))
+            self._use = bytearray()  # 1 for each record that is to be sent
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
 
     def scan(self, namespace: str | None, is_recorded: Callable[[bytes], bool]) -> Scan:
         """Read every line.
@@ -107,6 +135,8 @@ class Batches:
                 found.wrong_count += 1
                 if len(found.wrong) < _LISTED:
                     found.wrong.append(f"{self._name}, line {number}: {error}")
+                if isinstance(error, _ColumnsError):
+                    found.hint = _HINT
                 continue
             own = namespace if place[2] is None else place[2]
             key = digest(place[0], place[1], own)
@@ -162,8 +192,10 @@ class Batches:
             ]
             layouts.append(_Layout.of(rows, separator, skip, columns))
         best = max(layouts, key=lambda layout: layout.fits)
-        if best.problem:
-            raise ConfigurationError(f"{self._name}, {best.problem} Nothing was sent.")
+        number, first = next(_records(iter(sample), best.separator), (0, ""))
+        problem = f"line {number}: {_NOT_UTF8}" if first == _NOT_UTF8 else best.problem  # it may be the header
+        if problem:
+            raise ConfigurationError(f"{self._name}, {problem} Nothing was sent.")
         return best
 
 
@@ -186,7 +218,7 @@ class _Layout(NamedTuple):
     skip: frozenset[int]
     columns: tuple[int, int, int | None] | None
     problem: str = ""
-    fits: tuple[int, int] = (0, 0)
+    fits: tuple[int, int, int] = (0, 0, 0)
 
     @classmethod
     def of(
@@ -194,10 +226,12 @@ class _Layout(NamedTuple):
     ) -> _Layout:
         """Read the first rows."""
         widths = [len(row) for _, row in rows if len(row) > 1]
-        usual = max((widths.count(width), -width) for width in widths)[0] if widths else 0
+        # The more lines have the same columns the better, and then the more columns: 3,5 is a number in some places.
+        usual = max(((widths.count(width), width) for width in widths), default=(0, 0))
         if not rows:
-            return cls(separator, frozenset(skip), None, fits=(1, 0))
+            return cls(separator, frozenset(skip), None, fits=(1, 0, 0))
         number, first = rows[0]
+        listed = f"{_quoted(first, ', ')}."
         names = [re.sub(r"[\s-]+", "_", name.strip()).lower() for name in first]
         header = {
             part: names.index(name) for part, known in _NAMES.items() for name in reversed(known) if name in names
@@ -212,26 +246,27 @@ class _Layout(NamedTuple):
                 exact = [name.strip() for name in first]
                 unknown = [column for column in columns if column not in exact]
                 if unknown:
-                    text = f"line {number}: no column of it is called {unknown[0]!r}: {_quoted(first, separator)}"
-                    return cls(separator, frozenset(skip), None, text, fits=(0, usual))
+                    text = f"line {number}: no column is called {unknown[0]}; there are: {listed}"
+                    return cls(separator, frozenset(skip), None, text, fits=(0, *usual))
                 at = [exact.index(column) for column in columns]
                 skip = {*skip, number}
             places = (at[0], at[1], at[2] if len(at) > 2 else None)
-            return cls(separator, frozenset(skip), places, fits=(2, usual))
+            return cls(separator, frozenset(skip), places, fits=(2, *usual))
         if "bucket" in header and "batch" in header:
+            twice = [name.strip() for name, known in zip(first, names, strict=True) if names.count(known) > 1]
+            if any(names.count(names[place]) > 1 for place in header.values()):
+                text = f"line {number}: more than one column is called {twice[0]}: {_CHOOSE}."
+                return cls(separator, frozenset(skip), None, text, fits=(3, *usual))
             places = (header["bucket"], header["batch"], header.get("namespace"))
-            return cls(separator, frozenset({*skip, number}), places, fits=(3, usual))
+            return cls(separator, frozenset({*skip, number}), places, fits=(3, *usual))
         if ("bucket" in header or "batch" in header) and len(first) > 1:
-            missing = "batch_id (or batch)" if "bucket" in header else "bucket_identifier (or bucket)"
-            text = f"line {number}: no column of it is called {missing}: {_quoted(first, separator)} - {_CHOOSE}."
-            return cls(separator, frozenset(skip), None, text, fits=(2, usual))
-        if len(first) > 3 and usual:
-            text = (
-                f"line {number}: {len(first)} columns, none of which is called bucket or batch: "
-                f"{_quoted(first, separator)} - {_CHOOSE}."
-            )
-            return cls(separator, frozenset(skip), None, text, fits=(1, usual))
-        return cls(separator, frozenset(skip), None, fits=(1, usual))
+            missing = "batch_id or batch" if "bucket" in header else "bucket_identifier or bucket"
+            text = f"line {number}: no column is called {missing}; there are: {listed} C{_CHOOSE[1:]}."
+            return cls(separator, frozenset(skip), None, text, fits=(2, *usual))
+        if len(_trimmed(first)) > 3:
+            text = f"line {number}: no column is called bucket or batch; there are: {listed} C{_CHOOSE[1:]}."
+            return cls(separator, frozenset(skip), None, text, fits=(1, *usual))
+        return cls(separator, frozenset(skip), None, fits=(1, *usual))
 
     def place(self, content: _Content) -> Place:
         """Read a line.
@@ -242,32 +277,38 @@ class _Layout(NamedTuple):
         if isinstance(content, str):
             raise ConfigurationError(content)
         if isinstance(content, dict):
-            bucket, batch, namespace = (content.get(name) for name in ("bucket_identifier", "batch_id", "namespace"))
+            bucket, batch, namespace = (
+                next((content[name] for name in known if content.get(name) is not None), None)
+                for known in _NAMES.values()
+            )
             if bucket is None or batch is None:
                 missing = "bucket_identifier" if bucket is None else "batch_id"
                 raise ConfigurationError(f"the JSON object has no {missing}.")
         elif self.columns is not None:
             last = max(place for place in self.columns if place is not None)
             if last >= len(content):
-                raise ConfigurationError(
-                    f"it has {len(content)} columns, and column {last + 1} is needed: "
-                    f"{_quoted(content, self.separator)}"
-                )
+                raise _ColumnsError(f"there is no column {last + 1}: {_quoted(content, self.separator)}")
             at = self.columns
             bucket, batch, namespace = content[at[0]], content[at[1]], None if at[2] is None else content[at[2]] or None
-        elif len(content) in {2, 3}:
-            bucket, batch, namespace = content[0], content[1], (content[2] or None) if len(content) == 3 else None
         else:
-            what = "one column" if len(content) == 1 else f"{len(content)} columns"
-            raise ConfigurationError(
-                f"{what}, where bucket{self.separator.replace(chr(9), '<tab>')}batch is needed, and perhaps a "
-                f"namespace: {_quoted(content, self.separator)} - {_CHOOSE}."
-            )
+            row = _trimmed(content)
+            if len(row) not in {2, 3}:
+                what = "one column" if len(row) == 1 else f"{len(row)} columns"
+                raise _ColumnsError(f"it has {what}: {_quoted(row, self.separator)}")
+            bucket, batch, namespace = row[0], row[1], (row[2] or None) if len(row) == 3 else None
         return (
             checked_identifier(bucket, "the bucket"),
             checked_identifier(batch, "the batch"),
             checked_namespace(namespace, "the namespace"),
         )
+
+
+def _trimmed(row: list[str]) -> list[str]:
+    """Leave out empty columns at the end, which spreadsheets write where another line has more."""
+    end = len(row)
+    while end > 3 and not row[end - 1]:
+        end -= 1
+    return row[:end]
 
 
 def _quoted(row: list[str], separator: str) -> str:
@@ -325,7 +366,9 @@ def _content(line: bytes, separator: str) -> _Content | None:
     try:
         text = line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        return "it is not UTF-8: save the file as “CSV UTF-8”."
+        return _NOT_UTF8
+    if "[" in text and re.match(r"\s*\[\s*(\{|$)", text):
+        return "a JSON array, where each line is to be a JSON object of its own."
     if '"' not in text:
         row = [field.strip() for field in text.split(separator)]
         if not any(row):
@@ -359,14 +402,10 @@ def _object(text: str) -> _Content:
     return "it is not a JSON object."
 
 
-def _in_utf8(file: IO[bytes]) -> IO[bytes]:
+def _copy_as_utf8(file: IO[bytes], copy: IO[bytes]) -> None:
     file.seek(0)
-    spool = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as what reads it
     try:
-        text = io.TextIOWrapper(file, encoding="utf-16", newline="")
-        while part := text.read(1 << 16):
-            spool.write(part.encode())
-        text.detach()
+        for line in codecs.getreader("utf-16")(file):
+            copy.write(line.encode())
     except UnicodeError:
         raise ConfigurationError("The file begins as UTF-16, and is not: save it as “CSV UTF-8”.") from None
-    return spool

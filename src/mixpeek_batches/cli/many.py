@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,23 +56,28 @@ def cancel_many(client: Client, options: Options) -> int:
         raise ConfigurationError("--output and --resume name the same file: the record has all results by itself.")
     if options.source != "-" and options.output is not None and _same(options.output, Path(options.source)):
         raise ConfigurationError("--output and --from name the same file.")
-    found_batches = Batches(options.source, options.columns)
-    record = None if options.resume is None else Record(options.resume, client.base_url)
-    found = found_batches.scan(client.namespace, (lambda _: False) if record is None else record.has)
-    _say_what_is_left_out(found, options)
-    plan = _plan(found, client.base_url)
-    if options.dry_run:
-        say(f"Would cancel {plan}\nNothing was sent.")
-        return 0
-    if found.left > 1 and not options.yes and not _agreed(found, plan):
-        say("Nothing was sent.")
-        return 1
-    keep: list[Callable[[dict[str, Any]], None]] = []
-    if options.output is not None:
-        keep.append(ResultFile(options.output, None if record is None else lambda _line, _number: None).add)
-    if record is not None:
-        keep.append(record.add)
-    return _run(client, found_batches, found, options, keep)
+    with ExitStack() as stack:
+        todo = stack.enter_context(Batches(options.source, options.columns))
+        record = None if options.resume is None else stack.enter_context(Record(options.resume, client.base_url))
+        found = todo.scan(client.namespace, (lambda _: False) if record is None else record.has)
+        _say_what_is_left_out(found, options)
+        if not found.left:
+            say("There is nothing left to cancel." if found.recorded else "There is nothing to cancel.")
+            return 1 if found.wrong_count else 0
+        plan = _plan(found, client.base_url)
+        if options.dry_run:
+            say(f"Would cancel {plan}\nNothing was sent.")
+            return 0
+        if found.left > 1 and not options.yes and not _agreed(found, plan):
+            say("Nothing was sent.")
+            return 1
+        keep: list[Callable[[dict[str, Any]], None]] = []
+        if options.output is not None:
+            go_on = None if record is None else lambda _line, _number: None
+            keep.append(stack.enter_context(ResultFile(options.output, go_on)).add)
+        if record is not None:
+            keep.append(record.add)
+        return _run(client, todo, found, options, keep)
 
 
 def _run(
@@ -118,6 +125,8 @@ def _say_what_is_left_out(found: Scan, options: Options) -> None:
         lines = [shown(line) for line in found.wrong]
         if found.wrong_count > len(lines):
             lines.append(f"… and {found.wrong_count - len(lines):,} more")
+        if found.hint:
+            lines.append(found.hint)
         these = counted(found.wrong_count, "line")
         if not options.skip_invalid:
             which = "it" if found.wrong_count == 1 else "them"
@@ -125,7 +134,8 @@ def _say_what_is_left_out(found: Scan, options: Options) -> None:
             raise ConfigurationError("\n".join(lines))
         say("\n".join([*lines, f"{these} left out."]))
     if found.repeated:
-        say(f"{counted(found.repeated, 'line names', 'lines name')} a batch that was named before: it is sent once.")
+        these = counted(found.repeated, "line names", "lines name")
+        say(f"{these} a batch that was named before; each batch is sent once.")
     if found.recorded:
         all_of_them = found.left + found.recorded
         say(f"{found.recorded:,} of {batches(all_of_them)} are on record as cancelled, and left out.")
@@ -138,8 +148,6 @@ def _plan(found: Scan, server: str) -> str:
         where = f"in {place(namespace)}"
     else:
         where = f"in {len(found.namespaces):,} namespaces"
-    if not found.left:
-        return f"0 batches at {server}."
     lines = [f"{batches(found.left)} of {counted(len(found.buckets), 'bucket')} {where} at {server}:"]
     for bucket, batch, namespace in found.examples:
         where = f" in {place(namespace)}" if len(found.namespaces) > 1 else ""
@@ -157,7 +165,7 @@ def _agreed(found: Scan, plan: str) -> bool:
     """
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()):
         raise ConfigurationError(
-            f"Pass --yes to cancel {batches(found.left)} where there is no terminal to ask at. Nothing was sent."
+            f"There is no terminal to ask at: pass --yes to cancel {batches(found.left)}. Nothing was sent."
         )
     say(f"About to cancel {plan}")
     print("Go on? [y/N]: ", end="", file=sys.stderr, flush=True)
@@ -165,18 +173,19 @@ def _agreed(found: Scan, plan: str) -> bool:
 
 
 def _say_how_to_go_on(options: Options, summary: Summary) -> None:
-    missing = summary.total - summary.done
-    what = []
-    if summary.again:
-        what.append(f"{summary.again:,} that can be tried again")
-    if missing:
-        what.append(f"{missing:,} that were not sent" if missing > 1 else "1 that was not sent")
-    todo = " and the ".join(what)
-    if options.resume is None:
-        say(f"For the {todo}, run the same line again; with --resume FILE it leaves out what is cancelled.")
+    todo = summary.again + summary.total - summary.done
+    those = "it" if todo == 1 else f"those {todo:,}"
+    if options.resume is not None:
+        line = shlex.join(["mixpeek-batches", *sys.argv[1:]])
+        say(f"To try {those} again:\n  {'… | ' if options.source == '-' else ''}{shown(line)}")
         return
-    line = shlex.join(["mixpeek-batches", *sys.argv[1:]])
-    say(f"For the {todo}: {'… | ' if options.source == '-' else ''}{shown(line)}")
+    elsewhere = " with another --output" if options.output is not None else ""
+    if options.output is None and sys.stdout is not None and stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
+        elsewhere = ", with another file for the results,"  # which > would overwrite
+    say(
+        f"To try {those} again, run the same line{elsewhere} again: what is cancelled already stays so.\n"
+        "With --resume FILE, which keeps a record, a run leaves out what an earlier one has cancelled."
+    )
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -30,7 +30,10 @@ def _rate(context: click.Context, option: click.Parameter, value: str | None) ->
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)(?:/([0-9]+))?", value)
     if found is None:
         raise click.BadParameter(f"{value!r} is neither a rate, such as 5, nor one with a burst, such as 5/10.")
-    return float(found[1]), int(found[2] or 1)
+    rate, burst = float(found[1]), int(found[2] or 1)
+    if not (rate and burst):
+        raise click.BadParameter("both the rate and the burst must be above 0.")
+    return rate, burst
 
 
 @click.command

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mixpeek_batches.errors import ConfigurationError
 
@@ -28,28 +30,29 @@ class ResultFile:
     """
 
     def __init__(self, path: Path, read: Callable[[bytes, int], None] | None) -> None:
-        try:
-            path.touch()
-            if not path.is_file():
-                raise ConfigurationError(f"{path} cannot be used: it is no regular file.")
-            # Unbuffered, so that nothing is left to be written at exit where a disk is full.
-            self._file = path.open("rb+", buffering=0)
-            _lock(self._file, path)
-            if read is None:
-                if path.stat().st_size:
-                    raise ConfigurationError(f"{path} is not empty: name another file, or go on by --resume.")
-                return
-            whole = 0
-            with path.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
-                    if not line.endswith(b"\n") and any(line[: len(s)] == s[: len(line)] for s in (_RESULT, _HEAD)):
-                        break  # the process was ended while it wrote this
-                    whole += len(line)
-                    read(line, number)
-            self._file.truncate(whole)
-            self._file.seek(whole)
-        except OSError as error:
-            raise ConfigurationError(f"{path} cannot be used: {error.strerror}.") from None
+        with ExitStack() as stack:
+            try:
+                path.touch()
+                if not path.is_file():
+                    raise ConfigurationError(f"{path} cannot be used: it is no regular file.")
+                # Unbuffered, so that nothing is left to be written at exit where a disk is full.
+                self._file = stack.enter_context(path.open("rb+", buffering=0))
+                _lock(self._file, path)
+                if read is None:
+                    if path.stat().st_size:
+                        raise ConfigurationError(f"{path} is not empty: name another file, or go on by --resume.")
+                else:
+                    self._file.truncate(_read_whole(path, read))
+                self._file.seek(0, os.SEEK_END)
+            except OSError as error:
+                raise ConfigurationError(f"{path} cannot be used: {error.strerror}.") from None
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
 
     def add(self, entry: dict[str, Any]) -> None:
         """Add a line; it is there even if the process is killed right after.
@@ -81,6 +84,12 @@ class Record:
         self._canceled: set[bytes] = set()
         self._begun = False
         self._file = ResultFile(path, self._read)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.__exit__()
 
     def _read(self, line: bytes, number: int) -> None:
         try:
@@ -115,6 +124,18 @@ class Record:
             self._begun = True
             self._file.add({"server": self._server})
         self._file.add(entry)
+
+
+def _read_whole(path: Path, read: Callable[[bytes, int], None]) -> int:
+    """Hand each line of a file to `read`, and give the length of all that are whole."""
+    length = 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n") and any(line[: len(s)] == s[: len(line)] for s in (_RESULT, _HEAD)):
+                break  # the process was ended while it wrote this
+            length += len(line)
+            read(line, number)
+    return length
 
 
 def _lock(file: io.FileIO, path: Path) -> None:

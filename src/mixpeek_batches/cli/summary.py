@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,6 +64,7 @@ def kind(result: CancelResult, settings: Settings) -> Kind:
         if str(error).startswith("Interrupted"):
             return Kind("interrupted before there was an answer: cancelled or not, to do it again tells", True)
         reason = shown(str(error)).rstrip(".").rpartition(" failed: ")[2]
+        reason = re.sub(r"^\[Errno -?[0-9]+\] ", "", reason)
         return Kind(f"no connection to {settings.server} ({reason[:80]}): check --base-url and the network", True)
     if isinstance(error, APIResponseValidationError):
         return Kind(f"{error.status_code}: the answer is no task; check --base-url", True)
@@ -135,18 +137,19 @@ class Summary:
         self._kinds[found] = count + 1, example or f"{shown(result.batch_id)} of {shown(result.bucket_identifier)}"
 
     def rate(self) -> float:
-        """Give the results a second so far."""
-        return self.done / max(time.monotonic() - self.started, 0.001)
+        """Give the results a second so far, without what was never sent."""
+        return (self.done - self.unsent) / max(time.monotonic() - self.started, 0.001)
 
     def text(self) -> str:
         """Say how it ended."""
         seconds = time.monotonic() - self.started
-        text = f"{self.canceled:,} of {batches(self.total)} cancelled in {_duration(seconds)} ({self.rate():,.0f}/s)"
+        rate = f" ({self.rate():,.0f}/s)" if seconds >= 1 else ""  # of less it says nothing
+        text = f"{self.canceled:,} of {batches(self.total)} cancelled in {_duration(seconds)}{rate}"
         missing = self.total - self.done
         if not self.failed and not missing:
             return text + "."
         rows = [(count, found.text, example) for found, (count, example) in self._kinds.items()]
-        rows.sort(key=lambda row: -row[0])
+        rows.sort(key=lambda row: (-row[0], row[1]))
         others = sum(count for count, _, _ in rows[_KINDS:])
         shown_rows = [(f"{count:,}", what, f"such as {example}") for count, what, example in rows[:_KINDS]]
         if others:

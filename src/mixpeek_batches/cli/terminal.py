@@ -82,9 +82,13 @@ def print_json(entry: dict[str, Any]) -> None:
     try:
         print(json.dumps(entry), flush=True)
     except OSError:
-        # What is left in the buffer would fail again at the end of the process, and change its exit code.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()
         raise
+
+
+def drop_stdout() -> None:
+    """Write to stdout in vain from now on: what is in its buffer would fail again at exit, and change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read(path: Path) -> str:
