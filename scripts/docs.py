@@ -366,9 +366,7 @@ def mutants() -> str:
     """Show the result of `make mutants`."""
     found, when = _result("mutants.json")
     if found is None:
-        return (
-            "They were not run for this page: `make mutants docs` runs them, in about a minute, and shows the result."
-        )
+        return "They were not run for this page: `make mutants docs` runs them and shows the result."
     survivors = sum(not row["caught_by"] for row in found)
     rows = [[r["mutant"], f"`{r['caught_by']}`" if r["caught_by"] else "**survived**", str(r["after"])] for r in found]
     return "\n\n".join(
