@@ -376,20 +376,23 @@ def _content(line: bytes, separator: str) -> _Content | None:
         return "it is not valid JSON." if text.lstrip().startswith("{") else row
     if text.lstrip().startswith("{"):
         return _object(text)
-    if separator != "\t":
-        text = re.sub(rf'({separator}|^)[ \t]+"', r'\1"', text)
     try:
-        row = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), [])
+        row = _fields(text, separator)
     except csv.Error as error:
         if "unexpected end" in str(error):
             return None
         loose = re.sub(rf'"[ \t]+(?={separator}|$)' if separator != "\t" else r'" +(?=\t|$)', '"', text)
         try:
-            row = next(csv.reader(io.StringIO(loose, newline=""), delimiter=separator, strict=True), [])
+            row = _fields(loose, separator)
         except csv.Error:
-            return f"after the end of a quoted field more follows: {_quoted([text], '')}"
+            return f"after the end of a quoted field more follows: {_quoted([text], separator)}"
     row = [field.strip() for field in row]
     return row if any(row) else []
+
+
+def _fields(text: str, separator: str) -> list[str]:
+    lines = io.StringIO(text, newline="")
+    return next(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True), [])
 
 
 def _object(text: str) -> _Content:
