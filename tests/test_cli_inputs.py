@@ -57,7 +57,7 @@ ENCODINGS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16"])
 
 @settings(deadline=None, max_examples=50)
 @example(
-    [("b", '"', "", ', "')], ["note", "bucket_identifier", "batch_id", "namespace"], ",", csv.QUOTE_ALL, "\n", "utf-8"
+    [("b", 'x, "', "", "n")], ["note", "bucket_identifier", "batch_id", "namespace"], ",", csv.QUOTE_ALL, "\n", "utf-8"
 )  # which looks like a space before a quote
 @given(
     st.lists(st.tuples(IDENTIFIERS, IDENTIFIERS, NAMESPACES, TEXT), min_size=1, max_size=6),
