@@ -218,7 +218,7 @@ class _Layout(NamedTuple):
     skip: frozenset[int]
     columns: tuple[int, int, int | None] | None
     problem: str = ""
-    fits: tuple[int, int, int] = (0, 0, 0)
+    fits: tuple[int, tuple[int, int]] = (0, (0, 0))
 
     @classmethod
     def of(
@@ -229,7 +229,7 @@ class _Layout(NamedTuple):
         # The more lines have the same columns the better, and then the more columns: 3,5 is a number in some places.
         usual = max(((widths.count(width), width) for width in widths), default=(0, 0))
         if not rows:
-            return cls(separator, frozenset(skip), None, fits=(1, 0, 0))
+            return cls(separator, frozenset(skip), None, fits=(1, (0, 0)))
         number, first = rows[0]
         listed = f"{_quoted(first, ', ')}."
         names = [re.sub(r"[\s-]+", "_", name.strip()).lower() for name in first]
@@ -247,26 +247,26 @@ class _Layout(NamedTuple):
                 unknown = [column for column in columns if column not in exact]
                 if unknown:
                     text = f"line {number}: no column is called {unknown[0]}; there are: {listed}"
-                    return cls(separator, frozenset(skip), None, text, fits=(0, *usual))
+                    return cls(separator, frozenset(skip), None, text, fits=(0, usual))
                 at = [exact.index(column) for column in columns]
                 skip = {*skip, number}
             places = (at[0], at[1], at[2] if len(at) > 2 else None)
-            return cls(separator, frozenset(skip), places, fits=(2, *usual))
+            return cls(separator, frozenset(skip), places, fits=(2, usual))
         if "bucket" in header and "batch" in header:
             twice = [name.strip() for name, known in zip(first, names, strict=True) if names.count(known) > 1]
             if any(names.count(names[place]) > 1 for place in header.values()):
                 text = f"line {number}: more than one column is called {twice[0]}: {_CHOOSE}."
-                return cls(separator, frozenset(skip), None, text, fits=(3, *usual))
+                return cls(separator, frozenset(skip), None, text, fits=(3, usual))
             places = (header["bucket"], header["batch"], header.get("namespace"))
-            return cls(separator, frozenset({*skip, number}), places, fits=(3, *usual))
+            return cls(separator, frozenset({*skip, number}), places, fits=(3, usual))
         if ("bucket" in header or "batch" in header) and len(first) > 1:
             missing = "batch_id or batch" if "bucket" in header else "bucket_identifier or bucket"
             text = f"line {number}: no column is called {missing}; there are: {listed} C{_CHOOSE[1:]}."
-            return cls(separator, frozenset(skip), None, text, fits=(2, *usual))
+            return cls(separator, frozenset(skip), None, text, fits=(2, usual))
         if len(_trimmed(first)) > 3:
             text = f"line {number}: no column is called bucket or batch; there are: {listed} C{_CHOOSE[1:]}."
-            return cls(separator, frozenset(skip), None, text, fits=(1, *usual))
-        return cls(separator, frozenset(skip), None, fits=(1, *usual))
+            return cls(separator, frozenset(skip), None, text, fits=(1, usual))
+        return cls(separator, frozenset(skip), None, fits=(1, usual))
 
     def place(self, content: _Content) -> Place:
         """Read a line.
@@ -376,20 +376,23 @@ def _content(line: bytes, separator: str) -> _Content | None:
         return "it is not valid JSON." if text.lstrip().startswith("{") else row
     if text.lstrip().startswith("{"):
         return _object(text)
-    if separator != "\t":
-        text = re.sub(rf'({separator}|^)[ \t]+"', r'\1"', text)
     try:
-        row = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), [])
+        row = _fields(text, separator)
     except csv.Error as error:
         if "unexpected end" in str(error):
             return None
         loose = re.sub(rf'"[ \t]+(?={separator}|$)' if separator != "\t" else r'" +(?=\t|$)', '"', text)
         try:
-            row = next(csv.reader(io.StringIO(loose, newline=""), delimiter=separator, strict=True), [])
+            row = _fields(loose, separator)
         except csv.Error:
-            return f"after the end of a quoted field more follows: {_quoted([text], '')}"
+            return f"after the end of a quoted field more follows: {_quoted([text], separator)}"
     row = [field.strip() for field in row]
     return row if any(row) else []
+
+
+def _fields(text: str, separator: str) -> list[str]:
+    lines = io.StringIO(text, newline="")
+    return next(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True), [])
 
 
 def _object(text: str) -> _Content:
