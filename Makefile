@@ -19,11 +19,11 @@ help: ## Show this list
 demo: $(DEMO)/.ready ## Cancel a running batch on a mock, through the installed package
 	@$(DEMO)/bin/python scripts/demo.py
 
-test: $(VENV)/.ready $(DEMO)/.ready ## Run every test
+test: $(VENV)/.ready $(DEMO)/.ready ## Run every test but the long ones: mutants, contract-proxies, chaos and soak
 	@rm -f .coverage .coverage.*
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal tests
 	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
-	@$(BIN)/python -m pytest -n 2 --dist worksteal contract_tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not mutants' contract_tests
 
 generate: $(VENV)/.ready ## Write generated/ from openapi.yaml
 	@$(BIN)/python scripts/generate.py

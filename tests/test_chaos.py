@@ -7,18 +7,16 @@ import pytest
 from scripts import chaos
 
 
-@pytest.mark.parametrize("name", chaos.RUNS)
+@pytest.mark.parametrize(
+    "name", ["AsyncClient.cancel_batches", "Client.cancel_batches, no retries", "cancel --from, SIGKILL, --resume"]
+)
 def test_chaos(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every batch is reported exactly once, and as what it is at the mock."""
+    """Every batch is reported exactly once, and as what it is at the mock; `make chaos` runs all there are."""
     monkeypatch.setattr("mixpeek_batches._retries.backoff", lambda _: 0.0)
-    report = chaos.run(name, *_short(name))
-    assert report.wrong == []
-    assert report.answers.total() - report.answers[200] >= 50
-
-
-def _short(name: str) -> tuple[chaos.Work, int, int]:
     work, max_retries = chaos.RUNS[name]
-    return work, 300, max_retries
+    report = chaos.run(name, work, 150, max_retries)
+    assert report.wrong == []
+    assert report.answers.total() - report.answers[200] >= 30
 
 
 def test_report_that_is_wrong() -> None:

@@ -25,7 +25,7 @@ def _steps(name: str) -> list[dict[str, Any]]:
 
 
 def test_all_are_there() -> None:
-    assert set(WORKFLOWS) == {"ci", "contract-real", "drift", "release"}
+    assert set(WORKFLOWS) == {"ci", "contract-real", "drift", "night", "release"}
 
 
 @pytest.mark.parametrize("name", sorted(WORKFLOWS))
