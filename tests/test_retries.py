@@ -196,7 +196,7 @@ def records(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 def test_log(cancel: Cancel, waits: list[float], caplog: pytest.LogCaptureFixture) -> None:
     """An attempt is a debug line and a retry a warning, under `mixpeek_batches`."""
     caplog.set_level(logging.DEBUG)
-    headers = {"X-Request-ID": "req_7", "Retry-After": "3"}
+    headers = {"X-Request-ID": "req_7", "Retry-After": "3", "Connection": "close"}
     with Peer([response(503, headers=headers), CLOSE], [RESET], response()) as peer:
         cancel(peer.url, max_retries=2)
     first, first_wait, second, second_wait, third = records(caplog)
