@@ -124,7 +124,7 @@ class Conversation:
         for name, value in answer.headers:
             if name not in {"date", "age", "content-length", "keep-alive", "etag"}:
                 facts[f"header {name}"] = value
-        facts.update(_leaves(answer.json() if _is_json(answer) else answer.body.decode("utf-8", "replace")))
+        facts.update(_leaves(answer.json() if _is_json(answer) else answer.text))
         for echo in reversed(echoes):
             facts = {name: value.replace(echo, "…") for name, value in facts.items()}
         return facts

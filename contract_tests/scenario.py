@@ -19,7 +19,7 @@ from .wire import Exchange
 REFUSE_FIRST = (
     c.unknown_batch, c.unknown_path, c.framing,
     c.no_key, c.other_scheme, c.key_in_full, c.key_elsewhere, c.scheme_any_case, c.connection_remembers_nothing,
-    c.key_before_batch, c.key_before_status, c.header_twice,
+    c.key_before_batch, c.key_before_status,
     c.method, c.method_before_key, c.method_tells_nothing,
     c.style, c.accept, c.body_means_nothing, c.length_unannounced,
     c.finished, c.finished_details, c.finished_unchanged,
@@ -32,7 +32,7 @@ REFUSE_FIRST = (
 THEN_CANCEL = (c.cancel, c.idempotent_simultaneous, c.idempotent, c.one_task_each, c.no_mixing)
 
 THEN_OF_CANCELED = (
-    c.namespace_by_id, c.default_namespace, c.framing, c.scheme_any_case,
+    c.namespace_by_id, c.default_namespace, c.framing, c.scheme_any_case, c.header_twice,
     c.unknown_bucket, c.other_bucket, c.unknown_namespace, c.other_namespace, c.forbidden_namespace,
     c.elsewhere_tells_nothing, c.finished, c.finished_unchanged,
 )  # fmt: skip

@@ -152,6 +152,28 @@ class Answer:
         values = [value for key, value in self.headers if key == name]
         return ", ".join(values) if values else None
 
+    @property
+    def content(self) -> bytes:
+        """The body as it was before it was compressed.
+
+        Raises:
+            ValueError: It is not compressed as Content-Encoding says.
+        """
+        coding = self.header("content-encoding")
+        try:
+            if coding in {"gzip", "x-gzip"}:
+                return gzip.decompress(self.body)
+            return zlib.decompress(self.body) if coding == "deflate" else self.body
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"it is no {coding}: {error}") from None
+
+    @property
+    def text(self) -> str:
+        """The body for reading, whatever it is."""
+        with contextlib.suppress(ValueError):
+            return self.content.decode("utf-8", "replace")
+        return self.body.decode("utf-8", "replace")
+
     def json(self) -> Any:
         """Read the body as the JSON that RFC 8259 allows.
 
@@ -161,7 +183,7 @@ class Answer:
         """
         try:
             value = json.loads(
-                _unpacked(self.body, self.header("content-encoding")).decode("utf-8"),
+                self.content.decode("utf-8"),
                 parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique,
             )  # fmt: skip
             json.dumps(value, ensure_ascii=False).encode()
@@ -178,16 +200,7 @@ class Answer:
         return value if isinstance(value, dict) else {}
 
     def __str__(self) -> str:
-        return self.failure or f"{self.status} {self.body[:200].decode('utf-8', 'replace')}"
-
-
-def _unpacked(body: bytes, coding: str | None) -> bytes:
-    try:
-        if coding in {"gzip", "x-gzip"}:
-            return gzip.decompress(body)
-        return zlib.decompress(body) if coding == "deflate" else body
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"it is no {coding}: {error}") from None
+        return self.failure or f"{self.status} {self.text[:200]}"
 
 
 def _refuse(constant: str) -> Any:
