@@ -39,7 +39,7 @@ class Request:
         method: The HTTP method.
         path: The path behind the base URL, percent-encoded as it is sent.
         headers: The headers, without Host and Content-Length.
-        spelled: How bash spells each header's value that has the key in it, by the value.
+        spelled: How bash spells what has the key in it (a header's value, the path or the body), by what is sent.
         body: The bytes of the body.
         announced: Whether the length of the body is announced.
         clause: The clause that it is for.
@@ -95,7 +95,8 @@ class Request:
         if self.header("accept") is None:
             words += ["-H", "Accept:"]
         if self.body:
-            words += ["--data-binary", _bash(self.body)]
+            text = spelled.get(self.body)
+            words += ["--data-binary", f'"{text}"' if text else _bash(self.body)]
             if self.header("content-type") is None:
                 words += ["-H", "Content-Type:"]
         elif self.announced and self.method != "HEAD":
@@ -321,6 +322,8 @@ class Wire:
         except OSError as error:
             return None if data else f"no answer: {error}"  # some keep it open, or end it with a reset
         sent, _, body = data.partition(b"\r\n\r\n")
+        if request.method == "HEAD":
+            return f"{len(body)} bytes after the headers" if body else None
         if re.match(rb"HTTP/1\.[01] 5(?!03)", sent):
             return "a 5xx, without Content-Length in the request"
         announced = re.search(rb"(?im)^content-length: *([0-9]+)\r?$", sent)
