@@ -304,7 +304,12 @@ def namespace_elsewhere(talk: Conversation) -> None:
 @clause("documented")
 def accept(talk: Conversation) -> None:
     """Whatever Accept says, or nothing, the answer is the same, and JSON."""
-    for value in (b"text/html,application/xhtml+xml,*/*;q=0.8", b"application/xml", b"application/problem+json;version=2", None):
+    for value in (
+        b"text/html,application/xhtml+xml,*/*;q=0.8",
+        b"application/xml",
+        b"application/problem+json;version=2",
+        None,
+    ):
         talk.same_as_usual(accept=value)
     talk.expect(404, f"/v1/{talk.made_up()}", accept=b"text/html")
     talk.expect(405, talk.place, method="GET", accept=b"text/html")
