@@ -65,9 +65,9 @@ class Conversation:
             ok = exchange.answer.failure is None and exchange.answer.status in statuses
             self.check(ok, exchange, " or ".join(map(str, statuses)), exchange.answer)
 
-    def at_once(self, places: Sequence[Place], **options: Any) -> list[Exchange]:
-        """Send a request for each place, all at the same moment."""
-        return self.session.at_once([self.session.request(p, clause=self._clause.name, **options) for p in places])
+    def at_once(self, asked: Sequence[dict[str, Any]]) -> list[Exchange]:
+        """Send requests, all at the same moment."""
+        return self.session.at_once([self.session.request(clause=self._clause.name, **options) for options in asked])
 
     def fresh(self) -> Wire:
         """Open a connection that nothing was asked on."""
@@ -80,8 +80,8 @@ class Conversation:
 
     @property
     def some(self) -> tuple[Place, ...]:
-        """Give one cancelable and one finished batch, as far as there are."""
-        return (*self.target.cancelable[:1], *self.target.finished[:1])
+        """Give one cancelable and one finished batch, as far as there are; a cancelled one, once there is one."""
+        return (*self.target.cancelable[:1], *self.target.finished[: 0 if self.tasks else 1])
 
     @property
     def usual(self) -> tuple[Place, int]:
@@ -124,7 +124,7 @@ class Conversation:
         for name, value in answer.headers:
             if name not in {"date", "age", "content-length", "keep-alive", "etag"}:
                 facts[f"header {name}"] = value
-        facts.update(_leaves(answer.json() if _is_json(answer) else answer.body.decode("utf-8", "replace")))
+        facts.update(_leaves(answer.json() if _is_json(answer) else answer.text))
         for echo in reversed(echoes):
             facts = {name: value.replace(echo, "…") for name, value in facts.items()}
         return facts

@@ -44,6 +44,10 @@ def wrong_keys(key: str, places: Iterable[int]) -> Iterator[tuple[str, str]]:
         (f"{key},x", "{},x"),
         (f"{key};x", "{};x"),
         (f"{key}, Bearer x", "{}, Bearer x"),
+        (f"{key}.x", "{}.x"),
+        (f"Bearer {key}", "Bearer {}"),
+        (f'token="{key}"', 'token=\\"{}\\"'),
+        (base64.b64encode(key.encode()).decode(), "$(printf %s {} | base64 -w0)"),
         (f'"{key}"', '\\"{}\\"'),
         (key[:-1], "{:%?}"),
         (key[1:], "{:#?}"),
@@ -70,13 +74,11 @@ def odd_texts(name: str) -> Iterator[str]:
     """Give texts that trip parsers, each with the name of nobody in it."""
     for odd in ("ü", "日本語", "🗑️", "\u202e", "e\u0301", "İ", "ß", "\ufeff"):
         yield f"{name}{odd}"
-    yield from (f"{name}{odd}" for odd in " '\";|&=+*$@:,~!^")
-    for odd in ("()", "[]", "{}", "<>", "' OR '1'='1", '{"$ne": null}', "${7*7}", "{{7*7}}", "%s%n", "../..", "\\",
-                "?a=b", "#a", "a/b", "%2F", "%00", "%"):  # fmt: skip
+    yield from (f"{name}{odd}" for odd in "'\"=*$~^")
+    for odd in ("()", "[]", "{}", "<>", "' OR '1'='1", '{"$ne": null}', "${7*7}", "{{7*7}}", "%s%n", "../..", 
+                "%2F", "%00", "%"):  # fmt: skip
         yield f"{name}{odd}"
-    for length in (64, 256, 1000, 2000):
-        yield name + "x" * length
-        yield name + "x" * length  # each in both places
+    yield from (name + "x" * length for length in (64, 256, 1000, 1000, 2000, 2000))  # the long ones in both places
 
 
 def extreme_segments(name: str) -> Iterator[str]:
@@ -87,26 +89,32 @@ def extreme_segments(name: str) -> Iterator[str]:
     yield name + "%C3%BC" * 1000
 
 
+ENDS = (";", ".json", " ", "/", ",", ":", "@", "?", "#", "&", "|", "+", "\\", "\n", "\0")
+"""What a parser may take for the end of a name."""
+
+
 def near(name: str) -> list[str]:
-    """Give what a sloppy comparison would take for a name: other case, accents, digits, spaces, suffixes, slashes."""
+    """Give what a sloppy comparison would take for a name: other case, accents, digits, spaces, quotes, slashes."""
     digits = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
     number = next((at for at, character in enumerate(name) if character.isdigit()), len(name))
     texts = [
         name.swapcase(),
         name[:-1],
         name[1:],
+        name.partition("_")[2],
         f"{name} ",
         f" {name}",
+        f"{name}\n",
+        f"{name}\0",
+        f'"{name}"',
         f"{name};x=1",
-        f"{name}?x=1",
-        f"{name}#x",
         f"{name}.json",
         f"{name}*",
+        f"{name}%",
         f"{name}/",
-        f"{name}/x",
         f"/{name}",
         f"./{name}",
-        f"{name},x",
+        f"x/../{name}",
         f"{name}\u200b",
         f"{name}\u0301",
         f"{name[:number]}0{name[number:]}",

@@ -7,6 +7,8 @@ a port of this machine; without a name it lists them.
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
 import json
 import re
 import sys
@@ -130,7 +132,7 @@ class Mutant:
         answer: Changes the answer.
         status: Of which answers; None for all.
         look_behind: Whether only a look behind the server shows it.
-        tail: Bytes that follow each answer, behind its announced length.
+        tail: Gives bytes that follow an answer, behind its announced length.
     """
 
     clauses: tuple[Clause, ...]
@@ -138,7 +140,7 @@ class Mutant:
     answer: Change | None = None
     status: int | None = None
     look_behind: bool = False
-    tail: bytes = b""
+    tail: Callable[[Asked], bytes] | None = None
 
     def wrap(self, app: ASGIApp, state: MockState) -> ASGIApp:
         """Put the breach in front of the mock."""
@@ -183,7 +185,7 @@ class Mutant:
             lines = [f"HTTP/1.1 {messages[0]['status']} x".encode(), b"connection: close"]
             lines += [name + b": " + value for name, value in messages[0]["headers"]]
             transport = send.__self__.transport  # type: ignore[attr-defined] # see the mock
-            transport.write(b"\r\n".join([*lines, b"", body + self.tail]))
+            transport.write(b"\r\n".join([*lines, b"", (body if asked.method != "HEAD" else b"") + self.tail(asked)]))
             transport.close()
             return
         headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
@@ -202,7 +204,10 @@ class Mutant:
         await send({"type": "http.response.body", "body": raw})
 
 
-MUTANTS: dict[str, Mutant] = {"bytes behind the body": Mutant((c.framing,), tail=b"\n")}
+MUTANTS: dict[str, Mutant] = {
+    "bytes behind the body": Mutant((c.framing,), tail=lambda _: b"\n"),
+    "HEAD gets a body": Mutant((c.framing,), tail=lambda asked: b"{}" if asked.method == "HEAD" else b""),
+}
 
 
 def answering(
@@ -365,6 +370,16 @@ ANSWERS: tuple[tuple[str, tuple[Clause, ...], int | None, Change], ...] = (
      lambda r: field("error_message", r.body["error_message"] and r.body["error_message"][:3])(r)),
     ("error_message is the whole error as text", (c.error_message_due,), 200,
      lambda r: field("error_message", str((r.body["additional_data"] or {}).get("error") or "") or None)(r)),
+    ("a query forces it", (c.style,), 400,
+     lambda r: r.put("CANCELED", answer=200) if "force=true" in r.asked.memory["query"] else None),
+    ("the type of an error in another language", (c.accept,), 404,
+     lambda r: inner("type", "NichtGefunden")(r) if r.asked["accept-language"] == "de" else None),
+    ("a 404 lists what there is", (c.elsewhere_tells_nothing,), 404,
+     lambda r: inner("details", {"known": [*HOMES]})(r) if r.asked.place[0] in HOMES.values() else None),
+    ("X-Namespace must be given", (c.namespace_elsewhere,), None,
+     lambda r: r.error(422) if not r.asked["x-namespace"] and r.status == 404 else None),
+    ("the key in an answer, percent-encoded", (c.key_not_repeated,), 200,
+     field("debug", "".join(f"%{ord(character):02x}" for character in KEY))),
     ("the error is in the first answer only", (c.idempotent, c.idempotent_simultaneous), 200,
      lambda r: r.body.update(additional_data={}, error_message=None) if again(r) else None),
     ("the task wrapped in data", (c.task_schema,), 200, body(lambda task: {"data": task})),
@@ -514,11 +529,9 @@ ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
     ("only Bearer with a capital", (c.scheme_any_case,),
      lambda a: None if a["authorization"].startswith("Bearer ") else a.set("authorization", None)),
     # A header that comes twice.
-    ("the first key counts", (c.header_twice,), pick(0, "authorization")),
-    ("the last key counts", (c.header_twice,), pick(-1, "authorization")),
     ("any of the keys counts", (c.header_twice,), good(lambda a: f"Bearer {KEY}" in a.all("authorization"))),
-    ("the first namespace counts", (c.header_twice,), pick(0, "x-namespace")),
-    ("the last namespace counts", (c.header_twice,), pick(-1, "x-namespace")),
+    ("any of the namespaces counts", (c.header_twice,),
+     lambda a: a.set("x-namespace", NAMESPACE) if NAMESPACE in a.all("x-namespace") else None),
     # What an earlier request leaves behind.
     ("the connection keeps the key", (c.connection_remembers_nothing, c.no_key),
      lambda a: a.memory.__setitem__(a.client, a["authorization"]) if KEY in a["authorization"]
@@ -534,9 +547,41 @@ ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
      lambda a: a.set("x-namespace", NAMESPACE) if b'"namespace"' in a.body else None),
     ("a body names the batch", (c.body_means_nothing,),
      lambda a: setattr(a, "place", ("bkt_a", "btch_9")) if b'"batch_id"' in a.body and a.place[1] else None),
+    ("a body names a batch in the bucket", (c.body_means_nothing,),
+     lambda a: setattr(a, "place", (a.place[0], json.loads(a.body)["batch_id"]))
+     if a.body[:1] == b"{" and b'"batch_id"' in a.body and a.place[1] else None),
     ("a form changes the method", (c.body_means_nothing,),
      lambda a: setattr(a, "method", "DELETE") if b"_method=DELETE" in a.body else None),
+    ("a form has the key", (c.key_elsewhere,), good(lambda a: f"api_key={KEY}".encode() in a.body)),
+    ("a proxy's user needs no key", (c.key_elsewhere,), good(lambda a: a["x-forwarded-user"])),
+    ("a page of this machine needs no key", (c.key_elsewhere,), good(lambda a: "localhost" in a["origin"])),
+    ("cancelled batches need no key", (c.no_key,),
+     good(lambda a: any((batch.bucket_identifier, batch.batch_id, batch.status) == (*a.place, "CANCELED")
+                        for batch in a.state.batches))),
+    ("a key up to a dot", (c.key_in_full,), good(lambda a: (sent_key(a) or "").partition(".")[0] == KEY)),
+    ("Bearer twice", (c.key_in_full,), good(lambda a: sent_key(a) == f"Bearer {KEY}")),
+    ("a key in base64", (c.key_in_full,),
+     good(lambda a: sent_key(a) == base64.b64encode(KEY.encode()).decode())),
+    ("a key as a parameter", (c.key_in_full,), good(lambda a: sent_key(a) == f'token="{KEY}"')),
+    ("everybody keeps the last namespace", (c.connection_remembers_nothing,),
+     lambda a: a.memory.__setitem__("last", a["x-namespace"]) if a["x-namespace"] in {NAMESPACE, "empty_one"}
+     else None if a["x-namespace"] else a.set("x-namespace", a.memory.get("last"))),
     # Where batches are.
+    ("a namespace in another header", (c.namespace_elsewhere,),
+     lambda a: a.set("x-namespace", a["x-namespace"] or a["x-tenant"] or None)),
+    ("a namespace in the query", (c.namespace_elsewhere,),
+     lambda a: a.set("x-namespace", NAMESPACE) if f"ns={NAMESPACE}" in a.memory["query"] else None),
+    ("a namespace in a cookie", (c.namespace_elsewhere,),
+     lambda a: a.set("x-namespace", NAMESPACE) if f"namespace={NAMESPACE}" in a["cookie"] else None),
+    ("another header has the path", (c.style,),
+     lambda a: setattr(a, "path", a["x-original-url"] or a.path)),
+    ("the query names the bucket", (c.style,),
+     lambda a: setattr(a, "place", ("none", a.place[1])) if "bucket_identifier=contract" in a.memory["query"] else None),
+    ("the id of its task will do", (c.task_is_no_batch,),
+     lambda a: [setattr(a, "place", (batch.bucket_identifier, batch.batch_id)) for batch in a.state.batches
+                if batch.task_id == a.place[1]]),
+    ("any bucket, by a dash", (c.identifier_exact,),
+     lambda a: setattr(a, "place", (HOMES[a.place[1]], a.place[1])) if a.exists and a.place[0] == "-" else None),
     ("the query names the batch", (c.style,),
      lambda a: setattr(a, "place", ("bkt_a", a.memory["query"])) if "batch_id=" in a.memory["query"] else None),
     ("only Accept: application/json", (c.accept,),
@@ -580,11 +625,25 @@ ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
     ("identifiers without slashes", (c.identifier_exact,), alike(lambda text: text.strip("/"))),
     ("identifiers up to a comma", (c.identifier_exact, c.identifier_in_full),
      alike(lambda text: text.partition(",")[0])),
+    ("identifiers up to a colon", (c.identifier_in_full,), alike(lambda text: text.partition(":")[0])),
+    ("identifiers up to an at sign", (c.identifier_in_full,), alike(lambda text: text.partition("@")[0])),
+    ("identifiers up to a backslash", (c.identifier_in_full,), alike(lambda text: text.partition("\\")[0])),
+    ("identifiers up to a NUL", (c.identifier_exact, c.identifier_in_full),
+     alike(lambda text: text.partition("\0")[0])),
+    ("identifiers without the last newline", (c.identifier_exact,), alike(lambda text: text.removesuffix("\n"))),
+    ("identifiers in quotes", (c.identifier_exact,), alike(lambda text: text.strip('"'))),
+    ("identifiers without their prefix", (c.identifier_exact,), alike(lambda text: text.rpartition("_")[2])),
+    ("identifiers behind a dot segment", (c.identifier_exact,), alike(lambda text: text.rpartition("/../")[2])),
     ("identifiers with any punctuation", (c.identifier_exact,), alike(lambda text: re.sub(r"[-_]", "", text))),
     ("namespaces in any case", (c.namespace_exact,), alike_namespace(str.lower)),
     ("namespaces without accents", (c.namespace_exact,), alike_namespace(unaccented)),
     ("namespaces by their number", (c.namespace_exact,), alike_namespace(number)),
     ("the first of several namespaces", (c.unknown_namespace,), alike_namespace(lambda text: text.partition(",")[0])),
+    ("the last of several namespaces", (c.unknown_namespace,),
+     alike_namespace(lambda text: text.rpartition(",")[2])),
+    ("namespaces up to a colon", (c.unknown_namespace,), alike_namespace(lambda text: text.partition(":")[0])),
+    ("a namespace called null", (c.namespace_exact,),
+     lambda a: a.set("x-namespace", NAMESPACE) if a["x-namespace"] == "null" else None),
     ("namespaces without parameters", (c.namespace_exact,), alike_namespace(lambda text: text.partition(";")[0])),
     ("namespaces without slashes", (c.namespace_exact,), alike_namespace(lambda text: text.strip("/"))),
     ("namespaces with any punctuation", (c.namespace_exact,), alike_namespace(lambda text: re.sub(r"[-_]", "", text))),
@@ -592,6 +651,15 @@ ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
     ("namespaces in quotes", (c.namespace_exact,), alike_namespace(lambda text: text.strip('"'))),
     ("any version of the API", (c.near_path,), lambda a: setattr(a, "path", a.path.replace("/v2/", "/v1/"))),
     ("the path in any case", (c.near_path,), lambda a: setattr(a, "path", a.path.replace("CANCEL", "cancel"))),
+    ("a path without cancel", (c.near_path,),
+     lambda a: setattr(a, "path", re.sub(r"(/batches/[^/]+)$", r"\1/cancel", a.path))),
+    ("a path with a colon", (c.near_path,), lambda a: setattr(a, "path", re.sub(":cancel$", "/cancel", a.path))),
+    ("a bucket in a folder", (c.near_path,),
+     lambda a: setattr(a, "path", re.sub("/buckets/[^/]+/([^/]+/batches)", r"/buckets/\1", a.path))),
+    ("a batch in a folder", (c.near_path,),
+     lambda a: setattr(a, "path", re.sub("/batches/[^/]+/([^/]+/cancel)", r"/batches/\1", a.path))),
+    ("bytes that are no UTF-8 are left out", (c.near_path,),
+     lambda a: setattr(a, "path", a.path.replace("%FF", ""))),
     ("a path with an ending", (c.near_path,), lambda a: setattr(a, "path", a.path.removesuffix(".json"))),
 )  # fmt: skip
 for _name, _clauses, _ask in ASKS:
@@ -607,6 +675,9 @@ ODD: tuple[tuple[str, Clause, Callable[[Asked], object]], ...] = (
     ("500 on a quote", c.odd_identifiers, lambda a: "%27" in a.path),
     ("500 on a long namespace", c.odd_namespaces, lambda a: len(a["x-namespace"]) > 250),
     ("500 on a non-ASCII namespace", c.odd_namespaces, lambda a: not a["x-namespace"].isascii()),
+    ("500 on what every object has", c.unknown_batch, lambda a: a.place[1] == "constructor"),
+    ("500 on a namespace that every object has", c.unknown_batch, lambda a: a["x-namespace"] == "constructor"),
+    ("500 on an array", c.body_means_nothing, lambda a: a.body[:1] == b"["),
     ("500 on a body", c.body_means_nothing, lambda a: a.body),
 )
 for _name, _clause, _when in ODD:
@@ -668,6 +739,24 @@ async def _(reply: Reply) -> None:
     reply.body = reply.asked.memory["task"]
 
 
+@answering("under load, one gets in with the key of another", c.no_mixing, status=None)
+async def _(reply: Reply) -> None:
+    reply.asked.memory["status"] = reply.status
+    await asyncio.sleep(0.01)
+    if reply.status == 401 and reply.asked.memory["status"] != 401:
+        reply.error(404)
+
+
+@answering("under load, one looks in the namespace of another", c.no_mixing, status=404)
+async def _(reply: Reply) -> None:
+    memory, asked = reply.asked.memory, reply.asked
+    memory["busy"] = memory.get("busy", 0) + 1
+    await asyncio.sleep(0.005)
+    if memory["busy"] > 1 and asked.exists and asked["x-namespace"] != NAMESPACE:
+        reply.put("CANCELED", NAMESPACE, answer=200)
+    memory["busy"] -= 1
+
+
 @answering("under load, errors become others", c.no_mixing, c.idempotent_simultaneous, status=None)
 async def _(reply: Reply) -> None:
     memory = reply.asked.memory
@@ -676,6 +765,22 @@ async def _(reply: Reply) -> None:
     if memory["busy"] > 3 and reply.status == 400:
         reply.error(404)
     memory["busy"] -= 1
+
+
+def _compressed(reply: Reply) -> None:
+    if "gzip" in reply.asked["accept-encoding"]:
+        reply.raw = gzip.compress(json.dumps(reply.body).encode())
+        reply.headers["content-encoding"] = "gzip"
+
+
+HARMLESS: dict[str, Mutant] = {
+    "the first key counts": Mutant((), ask=pick(0, "authorization")),
+    "the last key counts": Mutant((), ask=pick(-1, "authorization")),
+    "the first namespace counts": Mutant((), ask=pick(0, "x-namespace")),
+    "the last namespace counts": Mutant((), ask=pick(-1, "x-namespace")),
+    "bodies are compressed": Mutant((), answer=_compressed),
+}
+"""What a correct server may do, and the mock does not."""
 
 
 class MutantServer(MockServer):

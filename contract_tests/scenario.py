@@ -19,9 +19,9 @@ from .wire import Exchange
 REFUSE_FIRST = (
     c.unknown_batch, c.unknown_path, c.framing,
     c.no_key, c.other_scheme, c.key_in_full, c.key_elsewhere, c.scheme_any_case, c.connection_remembers_nothing,
-    c.key_before_batch, c.key_before_status, c.header_twice,
+    c.key_before_batch, c.key_before_status,
     c.method, c.method_before_key, c.method_tells_nothing,
-    c.style, c.accept, c.body_means_nothing, c.length_unannounced,
+    c.style, c.namespace_elsewhere, c.accept, c.body_means_nothing, c.length_unannounced,
     c.finished, c.finished_details, c.finished_unchanged,
     c.unknown_bucket, c.other_bucket, c.identifier_in_full, c.identifier_exact,
     c.unknown_namespace, c.namespace_exact, c.other_namespace, c.forbidden_namespace, c.elsewhere_tells_nothing,
@@ -29,10 +29,10 @@ REFUSE_FIRST = (
 )  # fmt: skip
 """While every batch can still be cancelled: nothing here may do it."""
 
-THEN_CANCEL = (c.cancel, c.idempotent_simultaneous, c.idempotent, c.one_task_each, c.no_mixing)
+THEN_CANCEL = (c.cancel, c.idempotent_simultaneous, c.idempotent, c.one_task_each, c.task_is_no_batch, c.no_mixing)
 
 THEN_OF_CANCELED = (
-    c.namespace_by_id, c.default_namespace, c.framing, c.scheme_any_case,
+    c.namespace_by_id, c.default_namespace, c.framing, c.no_key, c.scheme_any_case, c.header_twice,
     c.unknown_bucket, c.other_bucket, c.unknown_namespace, c.other_namespace, c.forbidden_namespace,
     c.elsewhere_tells_nothing, c.finished, c.finished_unchanged,
 )  # fmt: skip

@@ -98,7 +98,8 @@ class Session:
         if namespace is not None:
             headers.append(("X-Namespace", namespace.encode() if isinstance(namespace, str) else namespace))
         path = place.path if isinstance(place, Place) else place
-        for text in [text for _, text in headers if good.encode() in text and text not in bash] + [path.encode()]:
+        texts = [text for _, text in headers if text not in bash]
+        for text in (*texts, path.encode(), others.get("body", b"")):
             if good.encode() in text:
                 bash[text] = text.decode().replace(good, f"${{{KEY_VARIABLE}}}")
         return Request(method=method, path=path, headers=tuple(headers), spelled=tuple(bash.items()), **others)

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from .clauses import CLAUSES
-from .mutants import MUTANTS, Mutant, MutantServer
+from .mutants import HARMLESS, MUTANTS, Mutant, MutantServer
 from .scenario import REFUSE_FIRST, THEN_CANCEL, THEN_OF_CANCELED, WITH_A_LOOK_BEHIND, furnish, run
 
 pytestmark = pytest.mark.mutants
@@ -35,6 +35,14 @@ def test_no_false_alarm(number: int, look_behind: bool, seed: int) -> None:
     with MutantServer(Mutant((), answer=lambda _: None) if number % 2 else None) as mock:
         target = furnish(mock)
         report, _ = run(target if look_behind else attrs.evolve(target, mock=None), seed + number)
+    assert [(finding.clause.name, finding.breach) for finding in report.having("broken")] == []
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_is_left_open_is_no_breach(name: str, seed: int) -> None:
+    """A correct server need not decide as the mock does where the contract says nothing."""
+    with MutantServer(HARMLESS[name]) as mock:
+        report, _ = run(attrs.evolve(furnish(mock), mock=None), seed)
     assert [(finding.clause.name, finding.breach) for finding in report.having("broken")] == []
 
 

@@ -39,7 +39,7 @@ class Request:
         method: The HTTP method.
         path: The path behind the base URL, percent-encoded as it is sent.
         headers: The headers, without Host and Content-Length.
-        spelled: How bash spells each header's value that has the key in it, by the value.
+        spelled: How bash spells what has the key in it (a header's value, the path or the body), by what is sent.
         body: The bytes of the body.
         announced: Whether the length of the body is announced.
         clause: The clause that it is for.
@@ -95,7 +95,8 @@ class Request:
         if self.header("accept") is None:
             words += ["-H", "Accept:"]
         if self.body:
-            words += ["--data-binary", _bash(self.body)]
+            text = spelled.get(self.body)
+            words += ["--data-binary", f'"{text}"' if text else _bash(self.body)]
             if self.header("content-type") is None:
                 words += ["-H", "Content-Type:"]
         elif self.announced and self.method != "HEAD":
@@ -152,6 +153,28 @@ class Answer:
         values = [value for key, value in self.headers if key == name]
         return ", ".join(values) if values else None
 
+    @property
+    def content(self) -> bytes:
+        """The body as it was before it was compressed.
+
+        Raises:
+            ValueError: It is not compressed as Content-Encoding says.
+        """
+        coding = self.header("content-encoding")
+        try:
+            if coding in {"gzip", "x-gzip"}:
+                return gzip.decompress(self.body)
+            return zlib.decompress(self.body) if coding == "deflate" else self.body
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"it is no {coding}: {error}") from None
+
+    @property
+    def text(self) -> str:
+        """The body for reading, whatever it is."""
+        with contextlib.suppress(ValueError):
+            return self.content.decode("utf-8", "replace")
+        return self.body.decode("utf-8", "replace")
+
     def json(self) -> Any:
         """Read the body as the JSON that RFC 8259 allows.
 
@@ -161,7 +184,7 @@ class Answer:
         """
         try:
             value = json.loads(
-                _unpacked(self.body, self.header("content-encoding")).decode("utf-8"),
+                self.content.decode("utf-8"),
                 parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique,
             )  # fmt: skip
             json.dumps(value, ensure_ascii=False).encode()
@@ -178,16 +201,7 @@ class Answer:
         return value if isinstance(value, dict) else {}
 
     def __str__(self) -> str:
-        return self.failure or f"{self.status} {self.body[:200].decode('utf-8', 'replace')}"
-
-
-def _unpacked(body: bytes, coding: str | None) -> bytes:
-    try:
-        if coding in {"gzip", "x-gzip"}:
-            return gzip.decompress(body)
-        return zlib.decompress(body) if coding == "deflate" else body
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"it is no {coding}: {error}") from None
+        return self.failure or f"{self.status} {self.text[:200]}"
 
 
 def _refuse(constant: str) -> Any:
@@ -308,6 +322,8 @@ class Wire:
         except OSError as error:
             return None if data else f"no answer: {error}"  # some keep it open, or end it with a reset
         sent, _, body = data.partition(b"\r\n\r\n")
+        if request.method == "HEAD":
+            return f"{len(body)} bytes after the headers" if body else None
         if re.match(rb"HTTP/1\.[01] 5(?!03)", sent):
             return "a 5xx, without Content-Length in the request"
         announced = re.search(rb"(?im)^content-length: *([0-9]+)\r?$", sent)
