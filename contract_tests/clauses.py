@@ -357,7 +357,7 @@ def header_twice(talk: Conversation) -> None:
         own, wrong = (right[name] or "").encode(), (f"Bearer {talk.made_up()}" if refused == 401 else talk.made_up())
         if own and (refused == 401 or place in talk.target.known):
             argument = "key" if refused == 401 else "namespace"
-            pairs = [{argument: first, "more": [(name, second)]} for first, second in
+            pairs: list[dict[str, Any]] = [{argument: first, "more": [(name, second)]} for first, second in
                      ((own, wrong.encode()), (wrong.encode(), own))]  # fmt: skip
             exchanges = [talk.ask(place, **pair) for pair in pairs]
             for exchange in exchanges:
@@ -650,8 +650,9 @@ def elsewhere_tells_nothing(talk: Conversation) -> None:
     target = talk.target
     for place in talk.some:
         exchange = talk.expect(404, Place(place.bucket, talk.made_up()))
-        told = [known.batch for known in target.known
-                if len(known.batch) >= 6 and re.search(rf"\b{re.escape(known.batch)}\b", exchange.answer.text)]  # fmt: skip
+        text = exchange.answer.text
+        long_enough = [known.batch for known in target.known if len(known.batch) >= 6]
+        told = [batch for batch in long_enough if re.search(rf"\b{re.escape(batch)}\b", text)]
         talk.check(not told, exchange, "no batch that was not asked for", told)
     for place in talk.some:
         # Beside it: a bucket that is no batch's, a bucket of other batches, and another namespace.

@@ -76,6 +76,10 @@ class Asked:
     def place(self, place: tuple[str, str]) -> None:
         self.path = "/v1/buckets/{}/batches/{}/cancel".format(*(quote(text, safe="") for text in place))
 
+    def name(self, bucket: str, batch: str) -> None:
+        """Name another batch."""
+        self.place = bucket, batch
+
     @property
     def exists(self) -> bool:
         """Whether a batch of this name is anywhere."""
@@ -576,10 +580,7 @@ ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
     ("another header has the path", (c.style,),
      lambda a: setattr(a, "path", a["x-original-url"] or a.path)),
     ("the query names the bucket", (c.style,),
-     lambda a: setattr(a, "place", ("none", a.place[1])) if "bucket_identifier=contract" in a.memory["query"] else None),
-    ("the id of its task will do", (c.task_is_no_batch,),
-     lambda a: [setattr(a, "place", (batch.bucket_identifier, batch.batch_id)) for batch in a.state.batches
-                if batch.task_id == a.place[1]]),
+     lambda a: a.name("none", a.place[1]) if "bucket_identifier=contract" in a.memory["query"] else None),
     ("any bucket, by a dash", (c.identifier_exact,),
      lambda a: setattr(a, "place", (HOMES[a.place[1]], a.place[1])) if a.exists and a.place[0] == "-" else None),
     ("the query names the batch", (c.style,),
@@ -697,6 +698,13 @@ def _(asked: Asked) -> None:
 def _(asked: Asked) -> None:
     if asked.exists:
         asked.state.fail_next("reset")
+
+
+@asking("the id of its task will do", c.task_is_no_batch)
+def _(asked: Asked) -> None:
+    for batch in asked.state.batches:
+        if batch.task_id == asked.place[1]:
+            asked.name(batch.bucket_identifier, batch.batch_id)
 
 
 @asking("no default namespace", c.default_namespace, look_behind=True)

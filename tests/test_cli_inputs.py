@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mixpeek_batches import ConfigurationError
-from mixpeek_batches.cli.inputs import Batches, Place, Scan
+from mixpeek_batches.cli.inputs import Batches, Pair, Scan
 
 DATA = Path(__file__).parent / "data"
 # Python's csv writes a bare carriage return without quotes, and does not read it back itself.
@@ -23,7 +23,7 @@ IDENTIFIERS = TEXT.map(str.strip).filter(lambda text: text not in {"", ".", ".."
 NAMESPACES = st.just("") | st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=8)
 
 
-def read(content: bytes, columns: str | None = None) -> tuple[list[Place], Scan]:
+def read(content: bytes, columns: str | None = None) -> tuple[list[Pair], Scan]:
     """Read a file of this content: its batches, and what else was found."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)

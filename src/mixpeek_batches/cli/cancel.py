@@ -11,7 +11,7 @@ import click
 
 from mixpeek_batches.errors import ConfigurationError, MixpeekError
 
-from .terminal import place, print_json, read, reported, say, shown
+from .terminal import namespace_text, print_json, read, reported, say, shown
 
 if TYPE_CHECKING:
     from mixpeek_batches import Client, TaskResponse
@@ -208,7 +208,7 @@ def _print_plan(client: Client, bucket: str, batch: str, *, as_json: bool) -> No
         plan = CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=client.namespace).to_dict()
         print_json({**plan, "dry_run": True})
         return
-    where = f"in {place(client.namespace)} at {client.base_url}"
+    where = f"in {namespace_text(client.namespace)} at {client.base_url}"
     print(f"Would cancel {shown(batch)} of {shown(bucket)} {where}; nothing was sent.")
 
 

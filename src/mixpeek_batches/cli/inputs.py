@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple, Self
 from mixpeek_batches._settings import checked_identifier, checked_namespace
 from mixpeek_batches.errors import ConfigurationError
 
-Place = tuple[str, str, str | None]
+Pair = tuple[str, str, str | None]
 """Bucket, batch, and namespace if the line names one."""
 
 _SEPARATORS = ",;\t"
@@ -66,7 +66,7 @@ class Scan:
         self.left = self.recorded = self.repeated = self.wrong_count = 0
         self.buckets: set[str] = set()
         self.namespaces: set[str | None] = set()
-        self.examples: list[Place] = []
+        self.examples: list[Pair] = []
         self.wrong: list[str] = []
         self.hint = ""
 
@@ -130,7 +130,7 @@ class Batches:
         for number, content in self._records():
             self._use.append(0)
             try:
-                place = self._layout.place(content)
+                pair = self._layout.pair(content)
             except ConfigurationError as error:
                 found.wrong_count += 1
                 if len(found.wrong) < _LISTED:
@@ -138,8 +138,8 @@ class Batches:
                 if isinstance(error, _ColumnsError):
                     found.hint = _HINT
                 continue
-            own = namespace if place[2] is None else place[2]
-            key = digest(place[0], place[1], own)
+            own = namespace if pair[2] is None else pair[2]
+            key = digest(pair[0], pair[1], own)
             if key in seen:
                 found.repeated += 1
                 continue
@@ -149,18 +149,18 @@ class Batches:
                 continue
             self._use[-1] = 1
             found.left += 1
-            found.buckets.add(place[0])
+            found.buckets.add(pair[0])
             found.namespaces.add(own)
             if len(found.examples) < _EXAMPLES:
-                found.examples.append((place[0], place[1], own))
+                found.examples.append((pair[0], pair[1], own))
         return found
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[Pair]:
         """Give what the scan found to be left."""
         # The file may grow meanwhile: a record that is read to be gone on with.
         for wanted, (_, content) in zip(self._use, self._records(), strict=False):
             if wanted:
-                yield self._layout.place(content)
+                yield self._layout.pair(content)
 
     def _records(self) -> Iterator[tuple[int, _Content]]:
         """Give the records of the file, each with the number of its line, and without header and blank lines."""
@@ -239,7 +239,7 @@ class _Layout(NamedTuple):
         if columns is not None:
             if all(column.isascii() and column.isdigit() for column in columns):
                 at = [int(column) - 1 for column in columns]
-                labels = {names[place] for place in at if place < len(names)}
+                labels = {names[index] for index in at if index < len(names)}
                 if labels & {name for known in _NAMES.values() for name in known}:
                     skip = {*skip, number}  # it names what they are
             else:
@@ -250,15 +250,15 @@ class _Layout(NamedTuple):
                     return cls(separator, frozenset(skip), None, text, fits=(0, usual))
                 at = [exact.index(column) for column in columns]
                 skip = {*skip, number}
-            places = (at[0], at[1], at[2] if len(at) > 2 else None)
-            return cls(separator, frozenset(skip), places, fits=(2, usual))
+            indexes = (at[0], at[1], at[2] if len(at) > 2 else None)
+            return cls(separator, frozenset(skip), indexes, fits=(2, usual))
         if "bucket" in header and "batch" in header:
             twice = [name.strip() for name, known in zip(first, names, strict=True) if names.count(known) > 1]
-            if any(names.count(names[place]) > 1 for place in header.values()):
+            if any(names.count(names[index]) > 1 for index in header.values()):
                 text = f"line {number}: more than one column is called {twice[0]}: {_CHOOSE}."
                 return cls(separator, frozenset(skip), None, text, fits=(3, usual))
-            places = (header["bucket"], header["batch"], header.get("namespace"))
-            return cls(separator, frozenset({*skip, number}), places, fits=(3, usual))
+            indexes = (header["bucket"], header["batch"], header.get("namespace"))
+            return cls(separator, frozenset({*skip, number}), indexes, fits=(3, usual))
         if ("bucket" in header or "batch" in header) and len(first) > 1:
             missing = "batch_id or batch" if "bucket" in header else "bucket_identifier or bucket"
             text = f"line {number}: no column is called {missing}; there are: {listed} C{_CHOOSE[1:]}."
@@ -268,7 +268,7 @@ class _Layout(NamedTuple):
             return cls(separator, frozenset(skip), None, text, fits=(1, usual))
         return cls(separator, frozenset(skip), None, fits=(1, usual))
 
-    def place(self, content: _Content) -> Place:
+    def pair(self, content: _Content) -> Pair:
         """Read a line.
 
         Raises:
@@ -285,7 +285,7 @@ class _Layout(NamedTuple):
                 missing = "bucket_identifier" if bucket is None else "batch_id"
                 raise ConfigurationError(f"the JSON object has no {missing}.")
         elif self.columns is not None:
-            last = max(place for place in self.columns if place is not None)
+            last = max(index for index in self.columns if index is not None)
             if last >= len(content):
                 raise _ColumnsError(f"there is no column {last + 1}: {_quoted(content, self.separator)}")
             at = self.columns

@@ -19,7 +19,7 @@ from .inputs import Batches, Scan
 from .progress import Progress
 from .record import Record, ResultFile
 from .summary import Settings, Summary
-from .terminal import INTERRUPTED, batches, counted, place, say, shown
+from .terminal import INTERRUPTED, batches, counted, namespace_text, say, shown
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -145,12 +145,12 @@ def _plan(found: Scan, server: str) -> str:
     """Say how many batches of what are to be cancelled where, and show the first few."""
     if len(found.namespaces) == 1:
         (namespace,) = found.namespaces
-        where = f"in {place(namespace)}"
+        where = f"in {namespace_text(namespace)}"
     else:
         where = f"in {len(found.namespaces):,} namespaces"
     lines = [f"{batches(found.left)} of {counted(len(found.buckets), 'bucket')} {where} at {server}:"]
     for bucket, batch, namespace in found.examples:
-        where = f" in {place(namespace)}" if len(found.namespaces) > 1 else ""
+        where = f" in {namespace_text(namespace)}" if len(found.namespaces) > 1 else ""
         lines.append(f"  {shown(batch)} of {shown(bucket)}{where}")
     if found.left > len(found.examples):
         lines.append(f"  … and {found.left - len(found.examples):,} more")

@@ -14,7 +14,7 @@ from mixpeek_batches.errors import (
     ConfigurationError,
 )
 
-from .terminal import batches, place, shown
+from .terminal import batches, namespace_text, shown
 
 if TYPE_CHECKING:
     from mixpeek_batches.results import CancelResult
@@ -82,9 +82,9 @@ def _of_status(error: APIStatusError, namespace: str | None, settings: Settings)
     if code == 401:
         return Kind(f"401: check {settings.key}", True)
     if code == 403:
-        return Kind(f"403: the key may not use {place(namespace)}; check --namespace and {settings.key}", True)
+        return Kind(f"403: the key may not use {namespace_text(namespace)}; check --namespace and {settings.key}", True)
     if code == 404 and error.type is not None:
-        return Kind(f"404: no such batch in {place(namespace)}", False)
+        return Kind(f"404: no such batch in {namespace_text(namespace)}", False)
     if code in {404, 405} or 300 <= code < 400:
         return Kind(f"{code}: {settings.server} does not look like the API; check --base-url", True)
     if code == 429:

@@ -47,7 +47,7 @@ def batches(count: int) -> str:
     return counted(count, "batch", "batches")
 
 
-def place(namespace: str | None) -> str:
+def namespace_text(namespace: str | None) -> str:
     """Name a namespace."""
     return "the key's default namespace" if namespace is None else f"namespace {shown(namespace)}"
 

@@ -307,8 +307,8 @@ class MockState:
             name = self._namespace(namespace or DEFAULT_NAMESPACE)
             batch = self._batches.get((name or "", bucket_identifier, batch_id))
         if batch is None:
-            place = f"bucket {bucket_identifier!r} of namespace {namespace or DEFAULT_NAMESPACE!r}"
-            raise ConfigurationError(f"The mock holds no batch {batch_id!r} in {place}: add it with add_batch.")
+            where = f"bucket {bucket_identifier!r} of namespace {namespace or DEFAULT_NAMESPACE!r}"
+            raise ConfigurationError(f"The mock holds no batch {batch_id!r} in {where}: add it with add_batch.")
         return copy.deepcopy(batch)
 
     @property
