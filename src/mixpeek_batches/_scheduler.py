@@ -40,7 +40,7 @@ _SAMPLES = 512  # requests that got through, of which the times are kept
 _SHORTEST_SPAN = 0.06  # seconds; over less than that jitter hides the rate
 _TOO_SOON = 2.0  # seconds after which a refusal shows that the estimate was wrong
 _MARGIN = 0.96  # of the estimate, which jitter may have raised
-_APPROACH = 1.5  # seconds
+_APPROACH = 4.0  # seconds
 _LOWEST_RATE = 1 / 8  # requests a second; there is progress however many are refused by chance
 _MUCH_LOWER = 0.5  # times a rate that was refused; if that is refused as well, it is not because of the rate
 _PRIOR = 10.0  # requests that the part which is refused by chance weighs as much as
@@ -500,6 +500,6 @@ class _Pace:
             return
         # As TCP CUBIC: fast at first, slow near the target, then faster and faster beyond it.
         self._probed += seconds
-        near = 1 - math.exp(-self._probed / max(_APPROACH, 6 / self._base))
+        near = 1 - math.exp(-self._probed / max(_APPROACH, 12 / self._base))
         beyond = 1 + (self._probed / max(_PROBE_RATE, 40 / self._base)) ** 3
         self._rate = self._base * (self._target / self._base) ** near * beyond
