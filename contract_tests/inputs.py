@@ -75,7 +75,7 @@ def odd_texts(name: str) -> Iterator[str]:
     for odd in ("ü", "日本語", "🗑️", "\u202e", "e\u0301", "İ", "ß", "\ufeff"):
         yield f"{name}{odd}"
     yield from (f"{name}{odd}" for odd in "'\"=*$~^")
-    for odd in ("()", "[]", "{}", "<>", "' OR '1'='1", '{"$ne": null}', "${7*7}", "{{7*7}}", "%s%n", "../..", 
+    for odd in ("()", "[]", "{}", "<>", "' OR '1'='1", '{"$ne": null}', "${7*7}", "{{7*7}}", "%s%n", "../..",
                 "%2F", "%00", "%"):  # fmt: skip
         yield f"{name}{odd}"
     yield from (name + "x" * length for length in (64, 256, 1000, 1000, 2000, 2000))  # the long ones in both places
@@ -111,6 +111,7 @@ def near(name: str) -> list[str]:
         f"{name}.json",
         f"{name}*",
         f"{name}%",
+        f"{name}\\",
         f"{name}/",
         f"/{name}",
         f"./{name}",

@@ -576,10 +576,7 @@ ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
     ("another header has the path", (c.style,),
      lambda a: setattr(a, "path", a["x-original-url"] or a.path)),
     ("the query names the bucket", (c.style,),
-     lambda a: setattr(a, "place", ("none", a.place[1])) if "bucket_identifier=contract" in a.memory["query"] else None),
-    ("the id of its task will do", (c.task_is_no_batch,),
-     lambda a: [setattr(a, "place", (batch.bucket_identifier, batch.batch_id)) for batch in a.state.batches
-                if batch.task_id == a.place[1]]),
+     lambda a: setattr(a, "place", ("none", a.place[1])) if "identifier=contract" in a.memory["query"] else None),
     ("any bucket, by a dash", (c.identifier_exact,),
      lambda a: setattr(a, "place", (HOMES[a.place[1]], a.place[1])) if a.exists and a.place[0] == "-" else None),
     ("the query names the batch", (c.style,),
@@ -621,7 +618,7 @@ ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
      alike(lambda text: text.removesuffix(".json"))),
     ("identifiers without parameters", (c.identifier_exact, c.identifier_in_full),
      alike(lambda text: text.partition(";")[0])),
-    ("identifiers without a query", (c.identifier_exact,), alike(lambda text: text.partition("?")[0])),
+    ("identifiers without a query", (c.identifier_in_full,), alike(lambda text: text.partition("?")[0])),
     ("identifiers without slashes", (c.identifier_exact,), alike(lambda text: text.strip("/"))),
     ("identifiers up to a comma", (c.identifier_exact, c.identifier_in_full),
      alike(lambda text: text.partition(",")[0])),
@@ -697,6 +694,13 @@ def _(asked: Asked) -> None:
 def _(asked: Asked) -> None:
     if asked.exists:
         asked.state.fail_next("reset")
+
+
+@asking("the id of its task will do", c.task_is_no_batch)
+def _(asked: Asked) -> None:
+    for batch in asked.state.batches:
+        if batch.task_id == asked.place[1]:
+            asked.place = batch.bucket_identifier, batch.batch_id
 
 
 @asking("no default namespace", c.default_namespace, look_behind=True)
