@@ -629,7 +629,7 @@ ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
      alike(lambda text: text.partition("\0")[0])),
     ("identifiers without the last newline", (c.identifier_exact,), alike(lambda text: text.removesuffix("\n"))),
     ("identifiers in quotes", (c.identifier_exact,), alike(lambda text: text.strip('"'))),
-    ("identifiers without their prefix", (c.identifier_exact,), alike(lambda text: text.rpartition("_")[2])),
+    ("identifiers without their prefix", (c.identifier_exact,), alike(lambda text: text.removeprefix("btch_").removeprefix("bkt_"))),
     ("identifiers behind a dot segment", (c.identifier_exact,), alike(lambda text: text.rpartition("/../")[2])),
     ("identifiers with any punctuation", (c.identifier_exact,), alike(lambda text: re.sub(r"[-_]", "", text))),
     ("namespaces in any case", (c.namespace_exact,), alike_namespace(str.lower)),
