@@ -275,9 +275,9 @@ def style(talk: Conversation) -> None:
         talk.expect(status, place, key=None, namespace=None, more=headers)
         talk.expect(404, place, key=None, namespace=None, more=[*headers[:1], (spell("X-Namespace"), MARK.encode())])
     query = "&".join(f"{name}={talk.made_up()}" for name in ("bucket_identifier", "batch_id", "bucket", "id"))
-    talk.expect(status, f"{place.path}?{query}&force=true")
+    talk.expect(status, f"{place.path}?{query}&force=true&x=1")
     nobody = talk.nobody()
-    talk.expect(404, f"{nobody.path}?bucket_identifier={segment(place.bucket)}&batch_id={segment(place.batch)}")
+    talk.expect(404, f"{nobody.path}?bucket_identifier={segment(place.bucket)}&batch_id={segment(place.batch)}&x=1")
     talk.expect(404, f"{Place(place.bucket, nobody.batch).path}?batch_id={segment(place.batch)}")
     talk.expect(status, place, more=[("X-HTTP-Method-Override", b"GET")])
     talk.expect(404, nobody, more=[(name, place.path.encode()) for name in ("X-Original-URL", "X-Rewrite-URL")])
@@ -393,7 +393,7 @@ def other_scheme(talk: Conversation) -> None:
 def key_in_full(talk: Conversation) -> None:
     """Keys are compared in full, case included: 401."""
     key = talk.target.key
-    some = talk.random.sample(range(len(key)), min(8 if talk.target.thorough else 4, len(key)))
+    some = talk.random.sample(range(len(key)), min(6 if talk.target.thorough else 4, len(key)))
     places = {0, len(key) // 2, len(key) - 1, *some}  # of characters to change
     for wrong, spelled in inputs.wrong_keys(key, sorted(places)):
         talk.expect(401, talk.place, key=f"Bearer {wrong}", spelled=f"Bearer {spelled}")
@@ -450,7 +450,7 @@ def connection_remembers_nothing(talk: Conversation) -> None:
 
 @clause("published")
 def scheme_any_case(talk: Conversation) -> None:
-    """The scheme's name is case-insensitive."""
+    """The scheme's name is good in any case."""
     place, status = talk.usual
     for scheme in ("bearer", "BEARER", "bEaReR"):
         talk.expect(status, place, key=f"{scheme} {talk.target.key}")
@@ -464,7 +464,7 @@ def method(talk: Conversation) -> None:
     """Another method on the path: 405."""
     for name in METHODS:
         talk.expect(405, talk.place, method=name)
-    for name in METHODS[:4]:
+    for name in METHODS[:6]:
         talk.expect(405, talk.nobody(), method=name)
     talk.expect(405, talk.place, method="GET", more=[("X-HTTP-Method-Override", b"POST")])
     talk.expect(405, f"{talk.place.path}?_method=POST", method="GET")
@@ -549,7 +549,8 @@ def near_path(talk: Conversation) -> None:
         path.replace("/batches/", f"/batches/{talk.made_up()}/"),
     ):  # fmt: skip
         talk.expect(404, wrong)
-    talk.expect(404, path.replace("/cancel", "%FF/cancel"), *(() if talk.target.mock else (400, 422)))
+    exchange = talk.expect(404, path.replace("/cancel", "%FF/cancel"), *(() if talk.target.mock else (400, 422)))
+    talk.check(_gist(exchange) != _gist(talk.ask(talk.usual[0])), exchange, "another batch", exchange.answer)
     # A gateway or a framework may take these two for the plain path.
     for merged in (path.replace("/batches/", "//batches/"), f"{path}/"):
         talk.expect(404, merged, *talk.merging)
@@ -630,8 +631,8 @@ def unknown_namespace(talk: Conversation) -> None:
 def namespace_exact(talk: Conversation) -> None:
     """What is nearly a namespace is another one, in case, accents, digits, suffixes or slashes: 404."""
     names = [name for name in (talk.target.namespace, talk.target.namespace_id) if name is not None]
-    for every, name in enumerate(names, start=1):
-        near = [text for text in inputs.near(name) if text == text.strip().strip("\0")][::every]
+    for every, name in enumerate(reversed(names), start=1):
+        near = [text for text in inputs.near(name) if text == text.strip().strip("\0")][every - 1 :: every]
         for text in (*near, f"{name}, {name}x", f"ns_{name}", *(("*", "null", "undefined") if every == 1 else ())):
             if text not in names:
                 talk.expect(404, talk.usual[0], namespace=text)
@@ -651,8 +652,8 @@ def elsewhere_tells_nothing(talk: Conversation) -> None:
     for place in talk.some:
         exchange = talk.expect(404, Place(place.bucket, talk.made_up()))
         text = exchange.answer.text
-        long_enough = [known.batch for known in target.known if len(known.batch) >= 6]
-        told = [batch for batch in long_enough if re.search(rf"\b{re.escape(batch)}\b", text)]
+        told = [known.batch for known in target.known
+                if len(known.batch) >= 6 and re.search(rf"\b{re.escape(known.batch)}\b", text)]  # fmt: skip
         talk.check(not told, exchange, "no batch that was not asked for", told)
     for place in talk.some:
         # Beside it: a bucket that is no batch's, a bucket of other batches, and another namespace.

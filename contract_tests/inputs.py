@@ -111,6 +111,7 @@ def near(name: str) -> list[str]:
         f"{name}.json",
         f"{name}*",
         f"{name}%",
+        f"{name}\\",
         f"{name}/",
         f"/{name}",
         f"./{name}",

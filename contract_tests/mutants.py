@@ -76,10 +76,6 @@ class Asked:
     def place(self, place: tuple[str, str]) -> None:
         self.path = "/v1/buckets/{}/batches/{}/cancel".format(*(quote(text, safe="") for text in place))
 
-    def name(self, bucket: str, batch: str) -> None:
-        """Name another batch."""
-        self.place = bucket, batch
-
     @property
     def exists(self) -> bool:
         """Whether a batch of this name is anywhere."""
@@ -481,7 +477,7 @@ ANSWERS: tuple[tuple[str, tuple[Clause, ...], int | None, Change], ...] = (
      lambda r: header("content-type", "application/problem+json")(r) if "problem" in r.asked["accept"] else None),
     ("406 for XML", (c.accept,), None, refuse(406, lambda a: "xml" in a["accept"])),
     ("406 without Accept", (c.accept,), None, refuse(406, lambda a: not a["accept"])),
-    ("400 for a body that is not valid JSON", (c.body_means_nothing,), None, refuse(400, lambda a: b"{not" in a.body)),
+    ("400 for a body that is no JSON", (c.body_means_nothing,), None, refuse(400, lambda a: b"{not" in a.body)),
     ("422 for any body", (c.body_means_nothing,), 404, refuse(422, lambda a: a.body)),
     ("415 for plain text", (c.body_means_nothing,), None, refuse(415, lambda a: "text/plain" in a["content-type"])),
     ("411 without a length", (c.length_unannounced, c.framing), None,
@@ -580,7 +576,7 @@ ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
     ("another header has the path", (c.style,),
      lambda a: setattr(a, "path", a["x-original-url"] or a.path)),
     ("the query names the bucket", (c.style,),
-     lambda a: a.name("none", a.place[1]) if "bucket_identifier=contract" in a.memory["query"] else None),
+     lambda a: setattr(a, "place", ("none", a.place[1])) if "identifier=contract" in a.memory["query"] else None),
     ("any bucket, by a dash", (c.identifier_exact,),
      lambda a: setattr(a, "place", (HOMES[a.place[1]], a.place[1])) if a.exists and a.place[0] == "-" else None),
     ("the query names the batch", (c.style,),
@@ -622,7 +618,7 @@ ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
      alike(lambda text: text.removesuffix(".json"))),
     ("identifiers without parameters", (c.identifier_exact, c.identifier_in_full),
      alike(lambda text: text.partition(";")[0])),
-    ("identifiers without a query", (c.identifier_exact,), alike(lambda text: text.partition("?")[0])),
+    ("identifiers without a query", (c.identifier_in_full,), alike(lambda text: text.partition("?")[0])),
     ("identifiers without slashes", (c.identifier_exact,), alike(lambda text: text.strip("/"))),
     ("identifiers up to a comma", (c.identifier_exact, c.identifier_in_full),
      alike(lambda text: text.partition(",")[0])),
@@ -633,7 +629,8 @@ ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
      alike(lambda text: text.partition("\0")[0])),
     ("identifiers without the last newline", (c.identifier_exact,), alike(lambda text: text.removesuffix("\n"))),
     ("identifiers in quotes", (c.identifier_exact,), alike(lambda text: text.strip('"'))),
-    ("identifiers without their prefix", (c.identifier_exact,), alike(lambda text: text.rpartition("_")[2])),
+    ("identifiers without their prefix", (c.identifier_exact,),
+     alike(lambda text: text.removeprefix("btch_").removeprefix("bkt_"))),
     ("identifiers behind a dot segment", (c.identifier_exact,), alike(lambda text: text.rpartition("/../")[2])),
     ("identifiers with any punctuation", (c.identifier_exact,), alike(lambda text: re.sub(r"[-_]", "", text))),
     ("namespaces in any case", (c.namespace_exact,), alike_namespace(str.lower)),
@@ -704,7 +701,7 @@ def _(asked: Asked) -> None:
 def _(asked: Asked) -> None:
     for batch in asked.state.batches:
         if batch.task_id == asked.place[1]:
-            asked.name(batch.bucket_identifier, batch.batch_id)
+            asked.place = batch.bucket_identifier, batch.batch_id
 
 
 @asking("no default namespace", c.default_namespace, look_behind=True)
