@@ -21,7 +21,7 @@ from . import render
 from .difference import Difference, compare
 from .mutants import MutantServer
 from .report import Report
-from .scenario import furnish, run
+from .scenario import prepared_target, run
 from .target import ConfigError, Target, load
 
 ROOT = Path(__file__).parent.parent
@@ -107,7 +107,7 @@ def result(request: pytest.FixtureRequest, seed: int, tmp_path_factory: pytest.T
     if name not in results:
         if name == "mock":
             with MutantServer(None) as mock:
-                results[name] = Result(run(furnish(mock), seed)[0], None)
+                results[name] = Result(run(prepared_target(mock), seed)[0], None)
         elif name == "real":
             try:
                 results[name] = against(request.config.stash[_REAL], seed)

@@ -43,7 +43,7 @@ def compare(report: Report, exchanges: list[Exchange]) -> list[Difference]:
     target = report.target
     found: dict[tuple[str, str, str, str], Difference] = {}
     with MockServer(api_key=target.key) as mock:
-        _furnish(mock, target, exchanges)
+        _copy_batches(mock, target, exchanges)
         with Wire(mock.url) as wire:
             for exchange in exchanges:
                 slashes = re.search("slash|dot", exchange.request.gateway)  # which a gateway may merge
@@ -64,7 +64,7 @@ def compare(report: Report, exchanges: list[Exchange]) -> list[Difference]:
     ]
 
 
-def _furnish(mock: MockServer, target: Target, exchanges: list[Exchange]) -> None:
+def _copy_batches(mock: MockServer, target: Target, exchanges: list[Exchange]) -> None:
     namespace = target.namespace or "default"
     mock.add_namespace(namespace, namespace_id=target.namespace_id)
     if target.other_namespace is not None:

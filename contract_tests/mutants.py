@@ -25,7 +25,7 @@ from mixpeek_batches.mock import MockServer, MockState
 
 from . import clauses as c
 from .clause import Clause
-from .scenario import MOCK_KEY, furnish
+from .scenario import MOCK_KEY, prepared_target
 
 KEY = f"{MOCK_KEY}_some"
 HOMES = {"btch_1": "bkt_a", "btch_2": "bkt_b", "btch_9": "bkt_a"}
@@ -477,7 +477,7 @@ ANSWERS: tuple[tuple[str, tuple[Clause, ...], int | None, Change], ...] = (
      lambda r: header("content-type", "application/problem+json")(r) if "problem" in r.asked["accept"] else None),
     ("406 for XML", (c.accept,), None, refuse(406, lambda a: "xml" in a["accept"])),
     ("406 without Accept", (c.accept,), None, refuse(406, lambda a: not a["accept"])),
-    ("400 for a body that is no JSON", (c.body_means_nothing,), None, refuse(400, lambda a: b"{not" in a.body)),
+    ("400 for a body that is not valid JSON", (c.body_means_nothing,), None, refuse(400, lambda a: b"{not" in a.body)),
     ("422 for any body", (c.body_means_nothing,), 404, refuse(422, lambda a: a.body)),
     ("415 for plain text", (c.body_means_nothing,), None, refuse(415, lambda a: "text/plain" in a["content-type"])),
     ("411 without a length", (c.length_unannounced, c.framing), None,
@@ -806,7 +806,7 @@ def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1] not in {*MUTANTS, "none"}:
         sys.exit("Usage: python -m contract_tests.mutants NAME, with a NAME of:\n" + "\n".join(["none", *MUTANTS]))
     with MutantServer(MUTANTS.get(sys.argv[1])) as server:
-        target = furnish(server)
+        target = prepared_target(server)
         print(json.dumps({"url": server.url, "api_key": target.key}), flush=True)
         sys.stdin.read()  # the end of the process that started this is the end of this
 

@@ -95,7 +95,7 @@ def run(target: Target, seed: int, *, until: Collection[Clause] = ()) -> tuple[R
     return report, session.exchanges
 
 
-def furnish(mock: MockServer) -> Target:
+def prepared_target(mock: MockServer) -> Target:
     """Put batches into a running mock, and make it a target."""
     namespace = "contract_tests"
     places = [Place("bkt_a", "btch_1"), Place("bkt_b", "btch_2"), Place("bkt_a", "btch_9")]

@@ -46,7 +46,6 @@ class Session:
         self.stopped: str | None = None
         self.last: list[Request] = []
         self.wire = Wire(target.base_url)
-        self.framings: list[tuple[Request, str | None]] = []
         self._observe = observe
         self._lock = threading.RLock()
         self._least = self._interval = 1 / target.requests_per_second if target.requests_per_second else 0.0

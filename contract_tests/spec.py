@@ -14,7 +14,7 @@ import yaml
 PATH = Path(__file__).parent.parent / "openapi.yaml"
 SPEC: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))
 SCHEMAS: dict[str, Any] = SPEC["components"]["schemas"]
-_METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
 def resolved(item: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Operation:
 
 def _operations() -> Iterator[Operation]:
     for path, item in SPEC["paths"].items():
-        for method in _METHODS:
+        for method in METHODS:
             if method in item:
                 given = item[method]
                 parameters = [*item.get("parameters", []), *given.get("parameters", [])]

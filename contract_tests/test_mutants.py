@@ -9,7 +9,7 @@ import pytest
 
 from .clauses import CLAUSES
 from .mutants import HARMLESS, MUTANTS, Mutant, MutantServer
-from .scenario import REFUSE_FIRST, THEN_CANCEL, THEN_OF_CANCELED, WITH_A_LOOK_BEHIND, furnish, run
+from .scenario import REFUSE_FIRST, THEN_CANCEL, THEN_OF_CANCELED, WITH_A_LOOK_BEHIND, prepared_target, run
 
 pytestmark = pytest.mark.mutants
 
@@ -19,7 +19,7 @@ def test_mutant_is_caught(name: str, seed: int, record_property: Any) -> None:
     """The breach is noticed, from outside wherever it can be seen from there."""
     mutant = MUTANTS[name]
     with MutantServer(mutant) as mock:
-        target = furnish(mock)
+        target = prepared_target(mock)
         report, _ = run(target if mutant.look_behind else attrs.evolve(target, mock=None), seed, until=mutant.clauses)
     broken = [finding for finding in report.having("broken") if finding.clause in mutant.clauses]
     after = min((finding.after or 0 for finding in broken), default=0)
@@ -33,7 +33,7 @@ def test_mutant_is_caught(name: str, seed: int, record_property: Any) -> None:
 def test_no_false_alarm(number: int, look_behind: bool, seed: int) -> None:
     """The mock without a breach passes, with and without a look behind it, and behind what breaches are made with."""
     with MutantServer(Mutant((), answer=lambda _: None) if number % 2 else None) as mock:
-        target = furnish(mock)
+        target = prepared_target(mock)
         report, _ = run(target if look_behind else attrs.evolve(target, mock=None), seed + number)
     assert [(finding.clause.name, finding.breach) for finding in report.having("broken")] == []
 
@@ -42,7 +42,7 @@ def test_no_false_alarm(number: int, look_behind: bool, seed: int) -> None:
 def test_what_is_left_open_is_no_breach(name: str, seed: int) -> None:
     """A correct server need not decide as the mock does where the contract says nothing."""
     with MutantServer(HARMLESS[name]) as mock:
-        report, _ = run(attrs.evolve(furnish(mock), mock=None), seed)
+        report, _ = run(attrs.evolve(prepared_target(mock), mock=None), seed)
     assert [(finding.clause.name, finding.breach) for finding in report.having("broken")] == []
 
 

@@ -26,7 +26,7 @@ from . import inputs, session
 from .clause import Clause
 from .mutants import MUTANTS, MutantServer
 from .report import Report
-from .scenario import MOCK_KEY, furnish, run
+from .scenario import MOCK_KEY, prepared_target, run
 from .session import Session
 from .target import ConfigError, Target
 from .wire import Answer, Exchange, Request
@@ -65,7 +65,7 @@ def _send(send: Send, status: int, headers: dict[str, str], body: bytes) -> Awai
 
 def target(server: MockServer, **changes: object) -> Target:
     """Put batches into a server, and take it for one that the tests did not start."""
-    return attrs.evolve(furnish(server), mock=None, **changes)  # type: ignore[arg-type]
+    return attrs.evolve(prepared_target(server), mock=None, **changes)  # type: ignore[arg-type]
 
 
 def broken(report: Report) -> set[Clause]:

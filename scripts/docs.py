@@ -19,19 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
 import mixpeek_batches
 from benchmarks import results
 from contract_tests.clauses import CLAUSES
+from contract_tests.spec import METHODS, SPEC, resolved
 from mixpeek_batches import cli, errors, mock
 from scripts.process import ScriptError
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, PAGES = ROOT / "docs", ROOT / "build" / "docs"
 REPORTS = ROOT / "contract-report"
-SPEC: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
-_METHODS = ("get", "put", "post", "delete", "patch")
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -46,15 +44,6 @@ def provenance(text: str) -> str:
 
 
 # --- The HTTP operation, from openapi.yaml
-
-
-def _resolved(item: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in item:
-        target: Any = SPEC
-        for name in item["$ref"].removeprefix("#/").split("/"):
-            target = target[name]
-        item = target
-    return item
 
 
 def _said(item: dict[str, Any], name: str, where: str) -> Any:
@@ -76,7 +65,7 @@ def _operations() -> list[tuple[str, str, dict[str, Any]]]:
             {**item[method], "parameters": [*item.get("parameters", []), *item[method].get("parameters", [])]},
         )
         for path, item in SPEC["paths"].items()
-        for method in _METHODS
+        for method in METHODS
         if method in item
     ]
 
@@ -138,7 +127,7 @@ def request() -> str:
 
 def _request(path: str, method: str, operation: dict[str, Any]) -> str:
     rows = []
-    for parameter in map(_resolved, operation["parameters"]):
+    for parameter in map(resolved, operation["parameters"]):
         where = f"the parameter {parameter['name']}"
         examples = [example["value"] for example in parameter.get("examples", {}).values()]
         examples = examples or [_said(parameter, "example", where)]
@@ -167,7 +156,7 @@ def responses() -> str:
 
 
 def _responses(operation: dict[str, Any]) -> str:
-    found = {code: _resolved(response) for code, response in operation["responses"].items()}
+    found = {code: resolved(response) for code, response in operation["responses"].items()}
     rows = []
     for code, response in found.items():
         _said(response, "x-provenance", f"the response {code}")
@@ -188,7 +177,7 @@ def _responses(operation: dict[str, Any]) -> str:
             f"The body is a {_type(media['schema'])}." if media else "There is no body.",
         ]
         for name, header in response.get("headers", {}).items():
-            shown = _resolved(header)
+            shown = resolved(header)
             example = _said(shown, "example", f"the header {name}")
             parts.append(f"Header `{name}`: {_said(shown, 'description', f'the header {name}')} Such as `{example}`.")
         for title, value in _examples(media or {}):
@@ -211,7 +200,7 @@ def schemas() -> str:
             rows = []
             for field, inner in schema["properties"].items():
                 needed = "" if field in schema.get("required", []) else ", optional"
-                meaning = _said({**_resolved(inner), **inner}, "description", f"{name}.{field}").partition("\n")[0]
+                meaning = _said({**resolved(inner), **inner}, "description", f"{name}.{field}").partition("\n")[0]
                 rows.append([f"`{field}`", meaning, _type(inner) + needed])
             parts.append(table(["field", "meaning", "type"], rows))
         elif schema.get("additionalProperties"):
@@ -230,8 +219,8 @@ def sources() -> str:
     rows = [
         [
             f"[{_label(operation, code)}](reference/http.md#{_anchor(_label(operation, code))})",
-            _resolved(response)["description"],
-            _said(_resolved(response), "x-provenance", f"the response {code}"),
+            resolved(response)["description"],
+            _said(resolved(response), "x-provenance", f"the response {code}"),
         ]
         for _, _, operation in _operations()
         for code, response in operation["responses"].items()

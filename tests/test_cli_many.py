@@ -549,7 +549,7 @@ def test_retries_are_not_told(cli: Command) -> None:
 
 
 def test_concurrency(cli: Command) -> None:
-    """--concurrency says how many are under way at a time."""
+    """--concurrency says how many are in flight at a time."""
     cli.mock.fail_next("latency", seconds=0.3, times=40)
     started = time.monotonic()
     assert cli.run("--from", cli.many(), "--concurrency", "40").returncode == 0

@@ -77,7 +77,8 @@ def bulk(client: Any) -> Any:
         return [result.unwrap() for result in client.cancel_batches(PAIRS)]
 
     async def run() -> Any:
-        return [result.unwrap() async for result in client.cancel_batches(PAIRS)]
+        async with contextlib.aclosing(client.cancel_batches(PAIRS)) as results:  # as trio asks for
+            return [result.unwrap() async for result in results]
 
     return run()
 

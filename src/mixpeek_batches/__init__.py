@@ -59,46 +59,25 @@ __all__ = [
     "__version__",
 ]
 
+# Where names come from, but for the generated models, which begin with Task, and errors.
 _MODULES = {
-    "mixpeek_batches_api": ("__version__",),
-    "mixpeek_batches_api.models": (
-        "TaskAdditionalData",
-        "TaskInput",
-        "TaskOutput",
-        "TaskResponse",
-        "TaskStatus",
-        "TaskType",
-    ),
-    "mixpeek_batches_api.types": ("UNSET", "Unset"),
-    ".client": ("AsyncClient", "Client"),
-    ".errors": (
-        "APIConnectionError",
-        "APIResponseValidationError",
-        "APIStatusError",
-        "APITimeoutError",
-        "AuthenticationError",
-        "BadRequestError",
-        "ConfigurationError",
-        "InternalServerError",
-        "MixpeekError",
-        "NotFoundError",
-        "PermissionDeniedError",
-        "RateLimitError",
-        "UnprocessableEntityError",
-    ),
-    ".results": ("CancelResult",),
+    "UNSET": "mixpeek_batches_api.types",
+    "Unset": "mixpeek_batches_api.types",
+    "__version__": "mixpeek_batches_api",
+    "AsyncClient": ".client",
+    "Client": ".client",
+    "CancelResult": ".results",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of this package
 
     def __getattr__(name: str) -> object:
         """Load what a name stands for when it is first used: the command's --help needs no HTTP client."""
-        for module, names in _MODULES.items():
-            if name in names:
-                value = getattr(import_module(module, __name__), name)
-                globals()[name] = value
-                return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = _MODULES.get(name) or ("mixpeek_batches_api.models" if name.startswith("Task") else ".errors")
+        value = globals()[name] = getattr(import_module(module, __name__), name)
+        return value
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})

@@ -32,9 +32,8 @@ Outcome = tuple["TaskResponse | MixpeekError", int]
 """What became of an attempt, and how many requests it was."""
 
 _END = object()
-_JOIN_TIMEOUT = (
-    1.0  # seconds for threads to end; one that the user's httpx client blocks ends later, and holds up nobody
-)
+# Seconds for threads to end; one that the user's httpx client blocks ends later, and holds up nobody.
+_JOIN_TIMEOUT = 1.0
 
 
 class _Run:
@@ -111,7 +110,7 @@ _thread_runs: weakref.WeakSet[ThreadRun] = weakref.WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    """End what a script left behind, before the interpreter takes its threads away."""
+    """End what a script left behind, before the interpreter takes its threads away; gevent's do not survive that."""
     for run in list(_thread_runs):
         run.end()
 

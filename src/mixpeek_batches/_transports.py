@@ -198,7 +198,7 @@ class InFlight:
         self._transports.discard(transport)
 
     def abort(self) -> None:
-        """End what is under way, and all that follows."""
+        """End what is in flight, and all that follows."""
         self.aborted = True
         for transport in list(self._transports):
             transport.abort()

@@ -115,8 +115,8 @@ def cancel(
     if (source is None) == (bucket is None) or (bucket is None) != (batch is None):
         raise click.UsageError("Name a bucket and a batch, or a file by --from.")
     if source is None:
-        for name in ("columns", "yes", "resume", "output", "skip_invalid", "max_rate"):
-            if many[name] and name != "yes":
+        for name in ("columns", "resume", "output", "skip_invalid", "max_rate"):
+            if many[name]:
                 raise click.UsageError(f"--{name.replace('_', '-')} goes with --from.")
     with reported():
         from mixpeek_batches import Client, _settings  # noqa: PLC0415 - slow to load, and not needed for --help
@@ -186,9 +186,8 @@ def _cancel_one(client: Client, bucket: str, batch: str, key: str, timeout: floa
     if error is not None:
         from .summary import Settings, kind  # noqa: PLC0415 - for failures alone
 
-        advice = kind(result, Settings(key, client.base_url, timeout)).text.rpartition(": ")[2].rpartition("; ")[2]
-        said = f" {advice[0].upper()}{advice[1:]}." if advice.startswith(("check", "try", "give")) else ""
-        say(f"{name}: {shown(str(error))}{said}")
+        advice = kind(result, Settings(key, client.base_url, timeout)).advice
+        say(f"{name}: {shown(str(error))}" + (f" {advice[0].upper()}{advice[1:]}." if advice else ""))
     elif task is not None and not result.canceled:
         say(f"{name} is {shown(task.status)}, not CANCELED.")
     return 0 if result.canceled else 1

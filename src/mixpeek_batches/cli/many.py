@@ -194,7 +194,7 @@ def _same(one: Path, other: Path) -> bool:
 
 @contextmanager
 def _stopped_by_signals(run: ThreadRun, signals: list[int]) -> Iterator[None]:
-    """Let a signal end the work in order: completed work is recorded. A second one gives up what is in flight."""
+    """Let a signal shut the run down cleanly: completed work is recorded. A second one gives up what is in flight."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         signals.append(number)

@@ -26,12 +26,19 @@ class Kind(NamedTuple):
     """A kind of failure.
 
     Attributes:
-        text: What it is, and what to do.
+        what: What it is.
         again: Whether to do it again may help, perhaps after something was put right.
+        advice: What to do, if there is anything.
     """
 
-    text: str
+    what: str
     again: bool
+    advice: str = ""
+
+    @property
+    def text(self) -> str:
+        """What it is, and what to do."""
+        return f"{self.what} {self.advice}".rstrip()
 
 
 class Settings(NamedTuple):
@@ -59,15 +66,15 @@ def kind(result: CancelResult, settings: Settings) -> Kind:
     if isinstance(error, ConfigurationError):
         return Kind(f"not sent: {shown(str(error))}", False)
     if isinstance(error, APITimeoutError):
-        return Kind(f"no answer within {settings.timeout:g} s: try again, or give more by --timeout", True)
+        return Kind(f"no answer within {settings.timeout:g} s:", True, "try again, or give more by --timeout")
     if isinstance(error, APIConnectionError):
         if str(error).startswith("Interrupted"):
             return Kind("interrupted before there was an answer: cancelled or not, to do it again tells", True)
         reason = shown(str(error)).rstrip(".").rpartition(" failed: ")[2]
         reason = re.sub(r"^\[Errno -?[0-9]+\] ", "", reason)
-        return Kind(f"no connection to {settings.server} ({reason[:80]}): check --base-url and the network", True)
+        return Kind(f"no connection to {settings.server} ({reason[:80]}):", True, "check --base-url and the network")
     if isinstance(error, APIResponseValidationError):
-        return Kind(f"{error.status_code}: the answer is no task; check --base-url", True)
+        return Kind(f"{error.status_code}: the answer is no task;", True, "check --base-url")
     return Kind(f"{type(error).__name__}: {shown(str(error))[:80]}", False)
 
 
@@ -80,17 +87,19 @@ def _of_status(error: APIStatusError, namespace: str | None, settings: Settings)
             return Kind(f"400 {shown(status)[:40]}: nothing to cancel", False)
         return Kind(f"400: {message}", False)
     if code == 401:
-        return Kind(f"401: check {settings.key}", True)
+        return Kind("401:", True, f"check {settings.key}")
     if code == 403:
-        return Kind(f"403: the key may not use {namespace_text(namespace)}; check --namespace and {settings.key}", True)
+        return Kind(
+            f"403: the key may not use {namespace_text(namespace)};", True, f"check --namespace and {settings.key}"
+        )
     if code == 404 and error.type is not None:
         return Kind(f"404: no such batch in {namespace_text(namespace)}", False)
     if code in {404, 405} or 300 <= code < 400:
-        return Kind(f"{code}: {settings.server} does not look like the API; check --base-url", True)
+        return Kind(f"{code}: {settings.server} does not look like the API;", True, "check --base-url")
     if code == 429:
-        return Kind("429: the server takes no more now; try again later, or slower by --max-rate", True)
+        return Kind("429: the server takes no more now;", True, "try again later, or slower by --max-rate")
     if code >= 500 or code == 408:
-        return Kind(f"{code}: the server failed; try again later", True)
+        return Kind(f"{code}: the server failed;", True, "try again later")
     return Kind(f"{code}: {message}", False)
 
 
