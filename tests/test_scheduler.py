@@ -208,6 +208,27 @@ def test_targets(target: str, concurrency: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
+def test_a_limited_concurrency_is_found_where_answers_on_their_way_back_hide_it(seed: int) -> None:
+    run = simulate(ConcurrencyLimit(10), pairs=500, service=0.1, latency=0.01, seed=seed)
+    assert run.seconds <= 1.25 * 5 + 2
+    assert len(run.refusals) <= 10
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_limited_concurrency_is_probed_less_and_less(seed: int) -> None:
+    run = simulate(ConcurrencyLimit(4), pairs=4000, service=0.1, seed=seed)
+    assert len(run.refusals) <= 15
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_rate_limit_is_not_taken_for_chance_for_long(seed: int) -> None:
+    """A server that asks for parts of a second, which RFC 9110 does not know, is met again at once."""
+    run = simulate(TokenBucket(20, 5, retry_after=exact), pairs=200, seed=seed)
+    assert run.seconds <= 1.1 * 10
+    assert len(run.refusals) <= 0.4 * len(run.sent)
+
+
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("retry_after", [None, 0, 1])
 @pytest.mark.parametrize("probability", [0.02, 0.05, 0.1, 0.2, 0.35])
 def test_refusals_by_chance_slow_nothing_down(probability: float, retry_after: float | None, seed: int) -> None:
@@ -224,6 +245,7 @@ def test_after_an_outage_the_run_is_as_fast_as_before(seconds: float, begin: flo
     run = simulate(Outage(begin, begin + seconds, refusal), pairs=1000, max_retries=10)
     assert run.canceled == 1000
     assert run.seconds <= seconds + 12  # the longest back-off, and some
+    assert len(run.sent) - 1000 <= 32  # what was in flight, and one after each pause
 
 
 @pytest.mark.parametrize("retry_after", [None, 1, 7])

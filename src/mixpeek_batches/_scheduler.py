@@ -374,7 +374,6 @@ class _Chance:
 
     def __init__(self) -> None:
         self.part: float | None = None
-        self._much_lower = _MUCH_LOWER
         self._lowest = 0.0  # the rate at which it was taken for chance
         self.forget()
 
@@ -389,7 +388,7 @@ class _Chance:
             self._highest = max(self._highest, rate)
             self._refusals += refusals
             self._requests += refusals + got_through
-            if rate >= self._much_lower * self._highest or 2 * self._refusals > self._requests:
+            if rate >= _MUCH_LOWER * self._highest or 2 * self._refusals > self._requests:
                 return None
             self.part, self._lowest = self._refusals / self._requests, rate
             self._refusals, self._requests = self.part * _PRIOR, _PRIOR
@@ -399,7 +398,6 @@ class _Chance:
         if self._refusals <= min(0.6, 2 * self.part + 0.1) * self._requests:
             return rate
         self.part = None
-        self._much_lower /= 2
         self.forget()
         return 0.7 * self._lowest
 
