@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Concatenate, ParamSpec
 
 from benchmarks import environments
 from benchmarks.environments import BUILD, ROOT, UnavailableError
@@ -27,7 +27,7 @@ _ELSEWHERE = tempfile.gettempdir()  # where nobody imports this checkout
 _START_TIMEOUT = 60.0  # seconds
 
 Figures = dict[str, float]
-P = ParamSpec("P")
+Measure = Callable[[], Figures]
 Command = list[str | Path]
 
 
@@ -37,26 +37,15 @@ class Contestant:
 
     Attributes:
         environment: What it needs, besides the server's.
-        opened: Gives a function that measures once.
+        opened: Opens it, for a function that measures once.
     """
 
     environment: str
-    opened: Callable[[], AbstractContextManager[Callable[[], Figures]]]
-
-
-def contestant(
-    measuring: Callable[Concatenate[str, P], Iterator[Callable[[], Figures]]],
-) -> Callable[Concatenate[str, P], Contestant]:
-    """Let a generator, whose first argument is an environment, make contestants."""
-
-    def make(environment: str, /, *args: P.args, **kwargs: P.kwargs) -> Contestant:
-        return Contestant(environment, lambda: contextmanager(measuring)(environment, *args, **kwargs))
-
-    return make
+    opened: Callable[[], AbstractContextManager[Measure]]
 
 
 def _variables() -> dict[str, str]:
-    """Give the environment variables of ours that no contestant is led astray by."""
+    """Return the environment variables without those that would lead a contestant astray."""
     names = ("MIXPEEK_", "PYTHON", "COVERAGE", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(names)}
     return {**kept, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
@@ -84,86 +73,102 @@ def _running(command: Command, output: int = subprocess.DEVNULL) -> Iterator[sub
                 process.kill()
 
 
-def _said(process: subprocess.Popen[str], who: str) -> Figures:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        raise UnavailableError(f"{who} ended with an error")
-    figures: Figures = json.loads(line)
-    return figures
-
-
 @contextmanager
-def server() -> Iterator[str]:
-    """Run benchmarks/server.py, and give its URL."""
-    with _answering(lambda port: [environments.python("server"), _HERE / "server.py", str(port)]) as (url, _):
-        yield url
-
-
-@contextmanager
-def _answering(command: Callable[[int], Command]) -> Iterator[tuple[str, int]]:
-    """Run a server, and give its URL and process id once it answers."""
+def _serving(command: Callable[[int], Command]) -> Iterator[str]:
+    """Run a server, and yield its URL once it responds."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     with _running(command(port)) as process:
-        _wait_for_answer(process, port)
-        yield f"http://127.0.0.1:{port}", process.pid
+        _wait_for_response(process, port)
+        yield f"http://127.0.0.1:{port}"
+
+
+def _wait_for_response(process: subprocess.Popen[str], port: int) -> None:
+    give_up = time.monotonic() + _START_TIMEOUT
+    while True:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+            try:
+                connection.request("POST", _PATH, headers={"Authorization": f"Bearer {KEY}"})
+                status = connection.getresponse().status
+            except OSError:
+                status = 0
+        if status == 200:
+            return
+        if status or process.poll() is not None or time.monotonic() > give_up:
+            raise UnavailableError(f"the first response was {status}" if status else "the server did not start")
+        time.sleep(0.002)
+
+
+def server() -> AbstractContextManager[str]:
+    """Run benchmarks/server.py, for its URL."""
+    return _serving(lambda port: [environments.python("server"), _HERE / "server.py", str(port)])
 
 
 @contextmanager
-def working(environment: str | None, name: str, url: str, number: int, count: int) -> Iterator[Callable[[], Figures]]:
-    """Run a contestant of benchmarks/worker.py; without an environment, in this one."""
-    python = sys.executable if environment is None else environments.python(environment)
+def working(python: str | Path, name: str, url: str, number: int, count: int) -> Iterator[Measure]:
+    """Run a contestant of benchmarks/worker.py with an interpreter."""
     with _running([python, _HERE / "worker.py", name, url, str(number)], subprocess.PIPE) as process:
 
         def measure() -> Figures:
             assert process.stdin is not None
+            assert process.stdout is not None
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(f"{count}\n")
                 process.stdin.flush()
-            return _said(process, name)
+            line = process.stdout.readline()
+            if not line:
+                raise UnavailableError(f"{name} ended with an error")
+            figures: Figures = json.loads(line)
+            return figures
 
         yield measure
 
 
-@contestant
-def client(environment: str, name: str, count: int, in_flight: int = 1) -> Iterator[Callable[[], Figures]]:
+def client(environment: str, name: str, count: int, in_flight: int = 1) -> Contestant:
     """Measure a client against a server of its own that takes everything; bulk is given for 1,000 batches."""
-    with server() as url, working(environment, name, url, in_flight, count) as measure:
-        yield lambda: _per_thousand(measure(), count)
+
+    @contextmanager
+    def opened() -> Iterator[Measure]:
+        with server() as url, working(environments.python(environment), name, url, in_flight, count) as measure:
+            yield lambda: _per_thousand(measure(), count)
+
+    return Contestant(environment, opened)
 
 
 def _per_thousand(figures: Figures, count: int) -> Figures:
-    canceled = figures.pop("canceled", None)
-    if canceled is None:
+    if "canceled" not in figures:
         return figures
-    if canceled != count:
-        raise UnavailableError(f"{canceled:g} of {count} were cancelled")
+    if figures["canceled"] != count:
+        raise UnavailableError(f"{figures['canceled']:g} of {count} were cancelled")
     return {"seconds": figures["seconds"] / count * 1000}
 
 
-@contestant
-def process(environment: str, *arguments: str) -> Iterator[Callable[[], Figures]]:
+def process(environment: str, *arguments: str) -> Contestant:
     """Measure a whole process: a command of the environment, in whose arguments URL is that of a server.
 
     Figures that it prints stand in place of its time.
     """
-    with server() as url:
-        program = environments.python(environment).with_name(arguments[0])
-        command = [str(program), *(argument.replace("URL", url) for argument in arguments[1:])]
-        variables = {**_variables(), "MIXPEEK_API_KEY": KEY, "MIXPEEK_BASE_URL": url}
 
-        def measure() -> Figures:
-            started = time.perf_counter()
-            done = subprocess.run(command, check=False, capture_output=True, env=variables, cwd=_ELSEWHERE)
-            seconds = time.perf_counter() - started
-            if done.returncode:
-                print(done.stdout.decode(), done.stderr.decode(), sep="", file=sys.stderr)
-                raise UnavailableError(f"{' '.join(command[:3])} ended with {done.returncode}")
-            return json.loads(done.stdout) if done.stdout.startswith(b'{"seconds"') else {"seconds": seconds}
+    @contextmanager
+    def opened() -> Iterator[Measure]:
+        with server() as url:
+            program = environments.python(environment).with_name(arguments[0])
+            command = [str(program), *(argument.replace("URL", url) for argument in arguments[1:])]
+            yield partial(_measure_process, command, url)
 
-        yield measure
+    return Contestant(environment, opened)
+
+
+def _measure_process(command: list[str], url: str) -> Figures:
+    variables = {**_variables(), "MIXPEEK_API_KEY": KEY, "MIXPEEK_BASE_URL": url}
+    started = time.perf_counter()
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=variables, cwd=_ELSEWHERE)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        print(done.stdout, done.stderr, sep="", file=sys.stderr)
+        raise UnavailableError(f"{' '.join(command[:3])} ended with {done.returncode}")
+    return json.loads(done.stdout) if done.stdout.startswith('{"seconds"') else {"seconds": seconds}
 
 
 def importing(environment: str, module: str) -> Contestant:
@@ -196,88 +201,44 @@ _ARRANGED = {
 
 
 def tests(tool: str, count: int) -> Contestant:
-    """Measure a whole run of pytest, in which each test sets up its answer, makes a client and cancels a batch."""
+    """Measure a whole run of pytest, in which each test sets up its response, makes a client and cancels a batch."""
     fixture, arrange, url = _ARRANGED[tool]
     path = BUILD / "bench-tests" / tool / f"test_{count}.py"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        _TEST.format(task=TASK, count=count, fixture=fixture, arrange=arrange, key=KEY, url=url), encoding="utf-8"
-    )
+    text = _TEST.format(task=TASK, count=count, fixture=fixture, arrange=arrange, key=KEY, url=url)
+    path.write_text(text, encoding="utf-8")
     return process(f"test with {tool}", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "/", str(path))
 
 
-def our_mock(port: int, batches: int = 10) -> Command:
-    """Give the command that runs our mock."""
-    path = BUILD / f"bench-batches-{batches}.jsonl"
-    if not path.exists():
-        lines = (
-            json.dumps({"bucket_identifier": BUCKET, "batch_id": f"btch_{number}", "inputs": ["obj_1"]})
-            for number in range(batches)
-        )
-        path.write_text("\n".join(lines), encoding="ascii")
+def our_mock(port: int) -> Command:
+    """Return the command that runs our mock, with ten batches."""
+    path = BUILD / "bench-batches.jsonl"
+    rows = [{"bucket_identifier": BUCKET, "batch_id": f"btch_{n}", "inputs": ["obj_1"]} for n in range(10)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="ascii")
     return [environments.python("mock").with_name("mixpeek-batches"), "mock", "--port", str(port), "--batches", path]
 
 
-def full_mock(port: int) -> Command:
-    """Give the command that runs our mock with 100,000 batches."""
-    return our_mock(port, 100_000)
-
-
 def bare(port: int) -> Command:
-    """Give the command that runs benchmarks/server.py in the mock's environment, and so under the same uvicorn."""
-    return [environments.python("mock"), _HERE / "server.py", str(port)]
+    """Return the command that runs the app of benchmarks/server.py as our mock runs, under the same uvicorn."""
+    return [environments.python("mock"), _HERE / "server.py", str(port), "like-the-mock"]
 
 
 def prism(port: int) -> Command:
-    """Give the command that runs Prism."""
+    """Return the command that runs Prism."""
     return [*environments.prism(), "mock", "-h", "127.0.0.1", "-p", str(port), ROOT / "openapi.yaml"]
 
 
 def silent_prism(port: int) -> Command:
-    """Give the command that runs Prism without a log."""
+    """Return the command that runs Prism without a log."""
     return [*prism(port), "-v", "silent"]
 
 
-@contestant
-def starting(environment: str, command: Callable[[int], Command]) -> Iterator[Callable[[], Figures]]:
-    """Measure how long a mock takes from its command to its first answer, each time anew."""
+def serving(environment: str, command: Callable[[int], Command], count: int) -> Contestant:
+    """Measure a mock under load over 16 connections, given for 1,000 requests."""
 
-    def measure() -> Figures:
-        started = time.perf_counter()
-        with _answering(command):
-            return {"seconds": time.perf_counter() - started}
+    @contextmanager
+    def opened() -> Iterator[Measure]:
+        with _serving(command) as url, working(sys.executable, "load", url, 16, count) as load:
+            yield lambda: _per_thousand(load(), count)
 
-    yield measure
-
-
-@contestant
-def serving(
-    environment: str, command: Callable[[int], Command], count: int, batches: int = 10
-) -> Iterator[Callable[[], Figures]]:
-    """Measure a mock under load, given for 1,000 requests, and the memory that it holds then."""
-    with _answering(command) as (url, pid), working(None, "load", url, batches, count) as load:
-        yield lambda: {**_per_thousand(load(), count), "mebibytes": _resident(pid)}
-
-
-def _resident(pid: int) -> float:
-    """Give the memory that a process holds, in MiB."""
-    found = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], check=True, capture_output=True)  # noqa: S607
-    return int(found.stdout) / 1024
-
-
-def _wait_for_answer(process: subprocess.Popen[str], port: int) -> None:
-    give_up = time.monotonic() + _START_TIMEOUT
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("POST", _PATH, headers={"Authorization": f"Bearer {KEY}"})
-            status = connection.getresponse().status
-        except OSError:
-            status = 0
-        finally:
-            connection.close()
-        if status == 200:
-            return
-        if status or process.poll() is not None or time.monotonic() > give_up:
-            raise UnavailableError(f"the first answer was {status}" if status else "the server did not start")
-        time.sleep(0.002)
+    return Contestant(environment, opened)

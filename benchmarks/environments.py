@@ -12,9 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
-PRISM = "@stoplight/prism-cli@5.14.2"
 WHEEL = "our wheel"
-_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 
 PACKAGES = {
     "ours": [WHEEL],
@@ -24,32 +22,32 @@ PACKAGES = {
     "httpx": ["httpx"],
     "httpx-aiohttp": ["httpx-aiohttp"],
     "vendor": ["mixpeek==1.3.783"],
-    "stock": ["openapi-python-client==0.29.1"],
     "server": ["uvicorn", "httptools==0.9.0", "uvloop==0.23.0"],
     "test with mock": [f"{WHEEL}[mock]", "pytest"],
     "test with respx": [WHEEL, "pytest", "respx"],
     "test with pytest-httpserver": [WHEEL, "pytest", "pytest-httpserver==1.2.0"],
+    "prism": ["@stoplight/prism-cli@5.14.2"],
 }
-"""What pip installs into each; what our constraints.txt names has the same version in all."""
+"""What pip, or npm for Prism, installs into each; what our constraints.txt names has the same version in all."""
 
 
 class UnavailableError(Exception):
-    """A peer cannot be had or does not work here; the text says why."""
+    """A contestant cannot be installed or does not work here; the text says why."""
 
 
 def python(name: str) -> Path:
-    """Give the interpreter of an environment."""
+    """Return the interpreter of an environment."""
     return _folder(name) / "bin" / "python"
+
+
+def prism() -> list[str]:
+    """Return the command that is Prism."""
+    script = _folder("prism") / "node_modules" / "@stoplight" / "prism-cli" / "dist" / "index.js"
+    return [shutil.which("node") or "node", str(script)]
 
 
 def _folder(name: str) -> Path:
     return BUILD / f"bench-{name.replace(' ', '-')}"
-
-
-def prism() -> list[str]:
-    """Give the command that is Prism."""
-    node = shutil.which("node") or "node"
-    return [node, str(BUILD / "bench-prism" / "node_modules" / "@stoplight" / "prism-cli" / "dist" / "index.js")]
 
 
 def prepare(names: set[str]) -> dict[str, str]:
@@ -58,27 +56,33 @@ def prepare(names: set[str]) -> dict[str, str]:
     Returns:
         Why not, for each that could not be made.
     """
-    wheel = _wheel()
+    wheel = str(_wheel())
 
-    def attempt(name: str) -> tuple[str, str | None]:
-        packages = [PRISM] if name == "prism" else [each.replace(WHEEL, str(wheel)) for each in PACKAGES[name]]
+    def attempt(name: str) -> str | None:
+        packages = [package.replace(WHEEL, wheel) for package in PACKAGES[name]]
         stamp = _folder(name) / "installed"
-        wanted = "\n".join([*packages, (ROOT / "openapi.yaml").read_text(encoding="utf-8") if name == "stock" else ""])
+        wanted = "\n".join(packages)
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+            return None
         try:
-            if not (stamp.exists() and stamp.read_text(encoding="utf-8") == wanted):
-                (_install_prism if name == "prism" else _install)(name, packages)
-                stamp.write_text(wanted, encoding="utf-8")
+            _install(name, packages)
+            stamp.write_text(wanted, encoding="utf-8")
         except (OSError, subprocess.SubprocessError) as error:
             print(getattr(error, "stderr", None) or error, file=sys.stderr)
-            return name, f"it could not be installed ({type(error).__name__})"
-        return name, None
+            return f"it could not be installed ({type(error).__name__})"
+        return None
 
     with ThreadPoolExecutor(3) as pool:
-        return {name: reason for name, reason in pool.map(attempt, sorted(names)) if reason}
+        reasons = dict(zip(names, pool.map(attempt, names), strict=True))
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def _run(*command: str | Path) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+
+
+def _pip(*arguments: str | Path) -> None:
+    _run(sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments)
 
 
 def _wheel() -> Path:
@@ -90,30 +94,17 @@ def _wheel() -> Path:
     folder = BUILD / "bench-wheel" / digest.hexdigest()[:16]
     if not list(folder.glob("*.whl")):
         shutil.rmtree(folder.parent, ignore_errors=True)
-        _run(*_PIP, "wheel", "--no-deps", "--wheel-dir", folder, ROOT)
+        _pip("wheel", "--no-deps", "--wheel-dir", folder, ROOT)
     return next(folder.glob("*.whl"))
 
 
 def _install(name: str, packages: list[str]) -> None:
     folder = _folder(name)
+    if name == "prism":
+        folder.mkdir(parents=True, exist_ok=True)
+        _run(shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund", "--prefix", folder, *packages)
+        return
     venv.create(folder, clear=True, symlinks=True)
     # The vendor's SDK gets what a user would get.
     pinned: list[str | Path] = [] if name == "vendor" else ["--constraint", ROOT / "constraints.txt"]
-    _run(*_PIP, "--python", python(name), "install", *packages, *pinned)
-    if name == "stock":
-        place = next(folder.glob("lib/python*/site-packages")) / "stock_client"
-        command: list[str | Path] = [
-            python(name),
-            "-m",
-            "openapi_python_client",
-            "generate",
-            "--meta",
-            "none",
-            "--overwrite",
-        ]
-        _run(*command, "--path", ROOT / "openapi.yaml", "--output-path", place)
-
-
-def _install_prism(name: str, packages: list[str]) -> None:
-    _folder(name).mkdir(parents=True, exist_ok=True)
-    _run(shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund", "--prefix", _folder(name), *packages)
+    _pip("--python", python(name), "install", *packages, *pinned)

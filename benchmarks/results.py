@@ -14,7 +14,7 @@ GROUPS = ["limits", "bulk", "call", "start", "import", "mock"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Measurement:
     """What came of a comparison.
 
     Attributes:
@@ -38,10 +38,10 @@ class Result:
     notable: bool = False
 
     def cells(self) -> list[str]:
-        """Give the cells of a table."""
-        low, high = self.quartiles or (None, None)
-        spread = "" if low is None or high is None else f" ({_shown(low)} to {_shown(high)})"
-        ratio = "not measured" if self.ratio is None else f"**{_shown(self.ratio)}**{spread}"
+        """Return the cells of a table."""
+        ratio = "not measured" if self.ratio is None else f"**{_shown(self.ratio)}**"
+        if self.quartiles is not None:
+            ratio += " ({} to {})".format(*map(_shown, self.quartiles))
         mark = {None: "", True: " ✓", False: " ✗"}[self.met]
         return [self.what, self.ours, self.other, ratio, f"at most {_shown(self.goal)}{mark}"]
 
@@ -51,16 +51,16 @@ def _shown(ratio: float) -> str:
 
 
 def read() -> dict[str, dict[str, Any]]:
-    """Give each group: `measured` says when and where, `results` what."""
+    """Return each group: `measured` is when and where, `results` what."""
     if not _FILE.exists():
         return {}
     groups: dict[str, dict[str, Any]] = json.loads(_FILE.read_text(encoding="utf-8"))
     for group in groups.values():
-        group["results"] = [Result(**row) for row in group["results"]]
+        group["results"] = [Measurement(**row) for row in group["results"]]
     return groups
 
 
-def write(name: str, measured: str, results: list[Result]) -> None:
+def write(name: str, measured: str, results: list[Measurement]) -> None:
     """Record a group in place of its last results, and show it in README."""
     groups = {**read(), name: {"measured": measured, "results": results}}
     parts = []
@@ -69,16 +69,13 @@ def write(name: str, measured: str, results: list[Result]) -> None:
         parts.append(f'"{known}": {{"measured": {json.dumps(groups[known]["measured"])}, "results": [\n  {rows}\n]}}')
     _FILE.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
     readme = _ROOT / "README.md"
-    text = re.sub(
-        r"(<!-- bench -->\n).*(<!-- /bench -->)",
-        lambda found: f"{found[1]}{notable()}\n{found[2]}",
-        readme.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
+    text = readme.read_text(encoding="utf-8")
+    shown = f"<!-- bench -->\n{notable()}\n<!-- /bench -->"
+    text = re.sub(r"<!-- bench -->\n.*<!-- /bench -->", lambda _: shown, text, flags=re.DOTALL)
     readme.write_text(text, encoding="utf-8")
 
 
-def table(rows: list[Result]) -> str:
+def table(rows: list[Measurement]) -> str:
     """Make a Markdown table."""
     heads = ["", "ours", "instead", "ours ÷ instead", "goal"]
     lines = [heads, ["---"] * len(heads), *(row.cells() for row in rows)]

@@ -1,23 +1,23 @@
-"""A server that does nothing but answer, so that the clients are what is measured, and refuses if its URL says so.
+"""A server that does nothing but respond, so that the clients are what is measured, and refuses if its URL says so.
 
-Below `/LIMIT/RUN`, each run meets a limit of its own; GET gives how many requests it had let through and refused:
+Below `/LIMIT/RUN`, each run meets a limit of its own; GET returns how many requests it has let through and refused:
 
-- `rate-20-5-429-seconds`: 20 requests a second, 5 of them at once; beyond that 429, with Retry-After in seconds.
-  Instead of `seconds`, `date` is a date, `zero` is 0, and `none` is no such header.
-- `window-50-5-429-seconds`: 50 requests in each 5 seconds.
-- `places-4-0.1-429-seconds`: 4 requests in flight, each of which takes 0.1 seconds.
+- `rate-20-5-seconds`: 20 requests a second, 5 of them at once; beyond that 429, with Retry-After in seconds.
+  With `none` instead of `seconds`, there is no such header.
+- `window-50-5-seconds`: 50 requests in each 5 seconds.
+- `places-4-0.1-seconds`: 4 requests in flight, each of which takes 0.1 seconds.
 
-Runs under uvicorn, in a process and an environment of its own.
+Runs under uvicorn, in a process and an environment of its own; with `like-the-mock`, as our mock runs.
 
-Usage: python benchmarks/server.py PORT
+Usage: python benchmarks/server.py PORT [like-the-mock]
 """
 
 import asyncio
-import email.utils
 import json
 import math
 import socket
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -42,14 +42,14 @@ class Limit:
     """What one run meets. Its name is described above."""
 
     def __init__(self, name: str) -> None:
-        self._kind, first, second, status, self._header = name.split("-")
-        self._first, self._second, self._status = float(first), float(second), int(status)
+        self._kind, first, second, self._header = name.split("-")
+        self._first, self._second = float(first), float(second)
         self._tokens = self._second if self._kind == "rate" else self._first
         self._counted_at = time.monotonic()
         self.let_through = self.refused = 0
 
-    def _wait(self) -> float:
-        """Let one more through, and give 0; or give the seconds until that can be."""
+    def _take(self) -> float:
+        """Let one more request through, and return 0; or return the seconds until that is possible."""
         now = time.monotonic()
         elapsed = now - self._counted_at
         if self._kind == "rate":
@@ -66,24 +66,18 @@ class Limit:
         self._tokens -= 1
         return 0.0
 
-    async def answer(self, send: Send) -> None:
-        """Answer a request to cancel."""
-        wait = self._wait()
-        if not wait:
-            if self._kind == "places":
-                await asyncio.sleep(self._second)
-                self._tokens += 1
-            self.let_through += 1
-            await respond(send, 200, BODY)
+    async def respond(self, send: Send) -> None:
+        """Respond to a request to cancel."""
+        if wait := self._take():
+            self.refused += 1
+            header = (b"retry-after", str(math.ceil(wait)).encode())
+            await respond(send, 429, b"", *([header] if self._header == "seconds" else []))
             return
-        self.refused += 1
-        value = {
-            "seconds": str(math.ceil(wait)),
-            "date": email.utils.formatdate(math.ceil(time.time() + wait), usegmt=True),
-            "zero": "0",
-            "none": None,
-        }[self._header]
-        await respond(send, self._status, b"", *([] if value is None else [(b"retry-after", value.encode())]))
+        if self._kind == "places":
+            await asyncio.sleep(self._second)
+            self._tokens += 1
+        self.let_through += 1
+        await respond(send, 200, BODY)
 
 
 async def respond(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
@@ -97,7 +91,7 @@ _limits: dict[str, Limit] = {}
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Send) -> None:
-    """Answer everything with the same task, unless the path names a limit."""
+    """Respond to everything with the same task, unless the path names a limit."""
     path: str = scope["path"]
     if path.startswith("/v1/"):
         await respond(send, 200, BODY)
@@ -108,19 +102,31 @@ async def app(scope: dict[str, Any], receive: Any, send: Send) -> None:
         counts = {"let_through": limit.let_through, "refused": limit.refused}
         await respond(send, 200, json.dumps(counts).encode())
     else:
-        await limit.answer(send)
+        await limit.respond(send)
 
 
-def main() -> None:
-    """Serve until somebody ends this process."""
-    # With the protocol named, asyncio sets TCP_NODELAY; without, an answer in two writes waits 40 ms for an ACK.
+def serve(port: int) -> None:
+    """Serve until this process is ended."""
+    # With the protocol named, asyncio sets TCP_NODELAY; without, a response in two writes waits 40 ms for an ACK.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", int(sys.argv[1])))
+    listener.bind(("127.0.0.1", port))
     listener.listen(2048)
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False, ws="none")
     uvicorn.Server(config).run(sockets=[listener])
 
 
+def serve_like_the_mock(port: int) -> None:
+    """Serve until this process is ended, with all settings of our mock and none of its work."""
+    from mixpeek_batches.mock import MockServer  # noqa: PLC0415 - only where it is installed
+
+    class BareServer(MockServer):
+        def app(self) -> Any:
+            return app
+
+    with BareServer(port=port):
+        threading.Event().wait()
+
+
 if __name__ == "__main__":
-    main()
+    (serve_like_the_mock if sys.argv[2:] else serve)(int(sys.argv[1]))
