@@ -63,11 +63,6 @@ class Command:
         }
         return subprocess.Popen([*command, *arguments], text=True, **options)
 
-    def run_process(self, *arguments: str, **options: Any) -> Done:
-        """Run the command as a process to its end."""
-        with self.start(*arguments, **options) as process:
-            return finish(process)
-
     def file(self, content: str, name: str = "batches") -> str:
         """Write a file and return its path."""
         path = self.folder / name

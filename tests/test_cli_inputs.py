@@ -112,79 +112,58 @@ def test_libreoffice(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "b,x1\rb,x2\r",
-        "b,x1\nb,x2",
-        "\n\nb,x1\n   \n\r\nb,x2\n,,,\n",
-        '{"bucket_identifier": "b", "batch_id": "x1"}\n  {"batch_id":"x2","bucket_identifier":"b","more":[1]}\n',
-        'b,x1\n{"bucket_identifier": "b", "batch_id": "x2", "namespace": null}\n',
-        '{"bucket": "b", "batch": "x1"}\n{"bucket_id": "b", "batch": "x2"}\n',
-        '{"server": "https://api.mixpeek.com"}\n{"bucket_identifier": "b", "batch_id": "x1"}\nb,x2\n',
-        "sep=;\r\nb;x1\r\nb;x2\r\n",
-        ' b , x1\n b, "x2" \n"b" ,"x1"\n',
-        "b,x1,,,\nb,x2,,,\n",
-    ],
-    ids=[
-        "cr",
-        "no-last-end",
-        "blank-lines",
-        "json",
-        "mixed",
-        "json-aliases",
-        "record",
-        "sep",
-        "spaces",
-        "empty-columns",
-    ],
+FORMS: dict[str, tuple[str, str | None]] = {
+    "cr": ("b,x1\rb,x2\r", None),
+    "no-last-end": ("b,x1\nb,x2", None),
+    "blank-lines": ("\n\nb,x1\n   \n\r\nb,x2\n,,,\n", None),
+    "json": ('{"bucket_identifier":"b","batch_id":"x1"}\n {"batch_id":"x2","bucket_identifier":"b","n":[1]}\n', None),
+    "mixed": ('b,x1\n{"bucket_identifier": "b", "batch_id": "x2", "namespace": null}\n', None),
+    "json-aliases": ('{"bucket": "b", "batch": "x1"}\n{"bucket_id": "b", "batch": "x2"}\n', "Konto,Stapel"),
+    "record": ('{"server": "https://api.mixpeek.com"}\n{"bucket_identifier": "b", "batch_id": "x1"}\nb,x2\n', None),
+    "sep": ("sep=;\r\nb;x1\r\nb;x2\r\n", None),
+    "spaces": (' b , x1\n b, "x2" \n"b" ,"x1"\n', None),
+    "empty-columns": ("b,x1,,,\nb,x2,,,\n", None),
+    "names": ("Batch-ID,Bucket Identifier\nx1,b\nx2,b\n", None),
+    "more-names": (" BATCH , BUCKET_ID\nx1,b\nx2,b\n", None),
+    "numbers": ("n;3,5;x1;b\nn;4,5;x2;b\n", "4,3"),
+    "numbers-with-header": ("Batch;Bucket\nx1;b\nx2;b\n", "2,1"),
+    "own-names": ("Konto;Datum;Stapel\nb;3,5;x1\nb;3,5;x2\n", "Konto, Stapel"),
+}
+
+
+@pytest.mark.parametrize(("content", "columns"), FORMS.values(), ids=FORMS)
+def test_form(content: str, columns: str | None) -> None:
+    assert read(content, columns).pairs == TWO
+
+
+CHOOSE = (
+    "Choose columns by number, such as --columns 1,2, or by name, such as --columns Bucket,Batch. Nothing was sent."
 )
-def test_form(content: str) -> None:
-    assert read(content).pairs == TWO
+REFUSED: list[tuple[str | bytes, str | None, str]] = [
+    (
+        "Konto;Datum;Text;Stapel\n",
+        None,
+        "1: no column is called bucket or batch; there are: Konto, Datum, Text, Stapel. ",
+    ),
+    ("Bucket,Stapel\nb,x\n", None, f"1: no column is called batch; there are: Bucket, Stapel. {CHOOSE}"),
+    ("Konto,Batch\nb,x\n", None, "1: no column is called bucket; there are: Konto, Batch. "),
+    ("batch,bucket,batch\nx,b,y\n", None, f"1: more than one column is called batch. {CHOOSE}"),
+    ("Konto,Stapel\nb,x\n", "Konto,Nix", "1: no column is called Nix; there are: Konto, Stapel. Nothing was sent."),
+    (
+        "Größe,Bucket,Batch\n1,b,x\n".encode("latin-1"),
+        None,
+        "1: it is not UTF-8: save the file as “CSV UTF-8”. Nothing",
+    ),
+    (b"PK\x03\x04\x14\x00", None, " is not a text file: save the spreadsheet as “CSV UTF-8”."),
+    (b"\xff\xfeb", None, " is not valid UTF-16: save it as “CSV UTF-8”."),
+    *[("b,x", columns, "--columns needs the bucket, the batch and") for columns in ("1", "1,0", "1,2,3,4", "a,,b")],
+]
 
 
-@pytest.mark.parametrize(
-    ("content", "columns"),
-    [
-        ("Batch-ID,Bucket Identifier\nx,b\n", None),
-        (" BATCH , BUCKET_ID\nx,b\n", None),
-        ("n;3,5;x;b\n", "4,3"),
-        ("n;3,5;x;b\nn;4,5;x;b\n", "4,3"),
-        ("Batch;Bucket\nx;b\n", "2,1"),
-        ("Konto;Datum;Stapel\nb;3,5;x\n", "Konto, Stapel"),
-        ('{"bucket": "b", "batch": "x"}\n', "Konto,Stapel"),
-    ],
-    ids=["names", "more-names", "numbers", "decimal-commas", "numbers-with-header", "own-names", "json"],
-)
-def test_columns_are_found(content: str, columns: str | None) -> None:
-    assert read(content, columns).pairs == [("b", "x", None)]
-
-
-@pytest.mark.parametrize(
-    ("content", "columns", "reason"),
-    [
-        ("Konto;Datum;Text;Stapel\nb;1;2;x\n", None, "line 1: no column is called bucket or batch; there are: Konto, "),
-        ("Bucket,Stapel\nb,x\n", None, "line 1: no column is called batch; there are: Bucket, Stapel. "),
-        ("Konto,Batch\nb,x\n", None, "line 1: no column is called bucket; there are: "),
-        ("batch,bucket,batch\nx,b,y\n", None, "line 1: more than one column is called batch. "),
-        ("Konto,Stapel\nb,x\n", "Konto,Nix", "line 1: no column is called Nix; there are: Konto, Stapel. "),
-        ("Größe,Bucket,Batch\n1,b,x\n".encode("latin-1"), None, "line 1: it is not UTF-8: save the file as "),
-    ],
-)
-def test_columns_that_are_not_found(content: str | bytes, columns: str | None, reason: str) -> None:
-    """The message lists the columns and tells how to choose."""
-    with pytest.raises(ConfigurationError) as caught:
+@pytest.mark.parametrize(("content", "columns", "message"), REFUSED)
+def test_file_that_is_refused(content: str | bytes, columns: str | None, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
         read(content, columns)
-    message = str(caught.value).partition(", ")[2]
-    assert message.startswith(reason)
-    assert message.endswith(" Nothing was sent.")
-    assert ("--columns 1,2" in message) == (columns is None and isinstance(content, str))
-
-
-@pytest.mark.parametrize("columns", ["1", "1,0", "1,2,3,4", "a,,b"])
-def test_columns_that_are_malformed(columns: str) -> None:
-    with pytest.raises(ConfigurationError, match="--columns needs the bucket, the batch and optionally the namespace"):
-        read("b,x\n", columns)
 
 
 @pytest.mark.parametrize(
@@ -217,13 +196,7 @@ def test_column_that_a_line_lacks() -> None:
     assert read("b,n,x1\nb\nb,n,x2\n", "1,3") == Found(TWO, 0, ["line 2: there is no column 3: b"])
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"PK\x03\x04\x14\x00", "is not a text file: save the spreadsheet as “CSV UTF-8”"),
-        (b"\xff\xfeb", "is not valid UTF-16: save it as “CSV UTF-8”"),
-    ],
-)
-def test_file_that_is_no_text(content: bytes, reason: str) -> None:
-    with pytest.raises(ConfigurationError, match=reason):
-        read(content)
+def test_closed_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ConfigurationError, match="standard input is closed"):
+        read_batches("-")

@@ -26,9 +26,7 @@ cli, cli_server = cli_support.cli, cli_support.cli_server
 
 def test_cron(cli: Command) -> None:
     """The installed command needs hardly any environment, and no terminal with --yes."""
-    process = cli.start("cancel", "--from", cli.batches(), "--yes", installed=True, env=cli.environment)
-    with process:
-        done = finish(process)
+    done = finish(cli.start("cancel", "--from", cli.batches(), "--yes", installed=True, env=cli.environment))
     assert (done.returncode, len(cli.mock.requests)) == (0, 40)
     assert canceled_in(done.stdout) == cli.canceled
     assert re.fullmatch(r"mixpeek-batches: 40 of 40 batches cancelled in [0-9.]+ s( \([0-9,]+/s\))?\.\n", done.stderr)
@@ -108,7 +106,7 @@ def test_stdout_that_cannot_be_written(cli: Command, reason: str) -> None:
             write = os.open("/dev/full", os.O_WRONLY)
         stack.callback(os.close, write)
         arguments = ["--from", cli.batches(), "--resume", str(record), "--concurrency", "2", "--yes"]
-        done = cli.run_process("cancel", *arguments, stdout=write)
+        done = finish(cli.start("cancel", *arguments, stdout=write))
     assert done.returncode == 1
     assert f"mixpeek-batches: Stopped, because a result could not be written: {reason}.\n" in done.stderr
     assert len(cli.mock.requests) < 40
@@ -163,22 +161,15 @@ class Terminal:
 
     @property
     def screen(self) -> list[str]:
-        """The lines that are left, after moves of the cursor."""
-        lines, row, column = [""], 0, 0
-        for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", self.shown):
-            if part == "\n":
-                row, column = row + 1, 0
-                lines += [""] * (row + 1 - len(lines))
-            elif part == "\r":
-                column = 0
-            elif part.endswith("A") and part.startswith("\x1b"):
-                row -= int(part[2:-1] or 1)
-            elif part == "\x1b[2K":
-                lines[row] = ""
-            elif not part.startswith("\x1b"):
-                lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
-                column += len(part)
-        return [line.rstrip() for line in lines if line.strip()]
+        """The lines that are left where text was overwritten."""
+        assert "\x1b" not in self.shown
+        lines = []
+        for line in self.shown.replace("\r\n", "\n").split("\n"):
+            left = ""
+            for part in line.split("\r"):
+                left = part + left[len(part) :]
+            lines.append(left.rstrip())
+        return [line for line in lines if line]
 
 
 def test_terminal_asks_and_shows_progress(cli: Command) -> None:

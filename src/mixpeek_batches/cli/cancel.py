@@ -17,8 +17,6 @@ from .terminal import escaped, namespace_text, print_json, read_text, say
 if TYPE_CHECKING:
     from mixpeek_batches import Client, TaskResponse
 
-    from .summary import Advisor
-
 _file_option = partial(click.option, type=click.Path(path_type=Path), metavar="FILE")
 _count_option = partial(click.option, metavar="N", show_default=True)
 
@@ -103,8 +101,6 @@ def cancel(
 
     from mixpeek_batches import Client, _settings  # noqa: PLC0415 - slow to load, and not needed for --help
 
-    from .summary import Advisor  # noqa: PLC0415
-
     _settings.checked_namespace(namespace, "--namespace")
     if bucket is not None and batch is not None:
         _settings.checked_identifier(bucket, "BUCKET")
@@ -118,11 +114,10 @@ def cancel(
         allow_http=allow_http,
     ) as client:
         key = "MIXPEEK_API_KEY" if api_key_file is None else f"the key in {api_key_file}"
-        advisor = Advisor(key, client.base_url)
         if source is not None:
             from .many import Options, cancel_many  # noqa: PLC0415 - not needed for one batch
 
-            code = cancel_many(client, Options(source=source, dry_run=dry_run, **many), advisor)
+            code = cancel_many(client, Options(source=source, dry_run=dry_run, **many), key)
         else:
             assert bucket is not None
             assert batch is not None
@@ -130,7 +125,7 @@ def cancel(
                 _print_plan(client, bucket, batch, as_json)
                 code = 0
             else:
-                code = _cancel_one(client, bucket, batch, advisor, as_json)
+                code = _cancel_one(client, bucket, batch, key, as_json)
     if code:
         raise click.exceptions.Exit(code)
 
@@ -149,7 +144,7 @@ class _RetryMessages(logging.Handler):
         say(record.getMessage())
 
 
-def _cancel_one(client: Client, bucket: str, batch: str, advisor: Advisor, as_json: bool) -> int:
+def _cancel_one(client: Client, bucket: str, batch: str, key: str, as_json: bool) -> int:
     from mixpeek_batches.results import CancelResult  # noqa: PLC0415 - slow to load
 
     logging.getLogger("mixpeek_batches").handlers = [_RetryMessages()]
@@ -174,7 +169,9 @@ def _cancel_one(client: Client, bucket: str, batch: str, advisor: Advisor, as_js
             say(f"{name} is {task.status}.")
         raise
     if error is not None:
-        advice = advisor.cause(result).advice
+        from .summary import find_cause  # noqa: PLC0415 - needed for failures alone
+
+        advice = find_cause(result, key, client.base_url).advice
         say(f"{name}: {error}" + (f" {advice[0].upper()}{advice[1:]}." if advice else ""))
     elif task is not None and not result.canceled:
         say(f"{name} is {task.status}, not CANCELED.")

@@ -18,7 +18,7 @@ from mixpeek_batches.errors import ConfigurationError
 from .inputs import LINE_FORMAT, Found, Pair, read_batches
 from .progress import Progress
 from .record import ResultFile
-from .summary import Advisor, Summary
+from .summary import Summary
 from .terminal import INTERRUPTED, counted, counted_batches, namespace_text, say
 
 if TYPE_CHECKING:
@@ -48,8 +48,13 @@ class Options(NamedTuple):
     dry_run: bool
 
 
-def cancel_many(client: Client, options: Options, advisor: Advisor) -> int:
+def cancel_many(client: Client, options: Options, key: str) -> int:
     """Cancel all batches of a file and return the exit code.
+
+    Args:
+        client: The client.
+        options: The options.
+        key: Where the API key came from.
 
     Raises:
         ConfigurationError: If something is wrong; nothing was sent.
@@ -82,14 +87,14 @@ def cancel_many(client: Client, options: Options, advisor: Advisor) -> int:
             if options.output is not None:
                 output = ResultFile(options.output, new=options.resume is None)
                 writers.append(stack.enter_context(output).add)
-            if code := _run(client, pairs, options, advisor, writers):
+            if code := _run(client, pairs, options, key, writers):
                 return code
         return 1 if found.invalid else 0
 
 
-def _run(client: Client, pairs: list[Pair], options: Options, advisor: Advisor, writers: list[_Write]) -> int:
+def _run(client: Client, pairs: list[Pair], options: Options, key: str, writers: list[_Write]) -> int:
     logging.getLogger("mixpeek_batches").handlers = [logging.NullHandler()]  # there may be thousands of retries
-    summary = Summary(len(pairs), advisor)
+    summary = Summary(len(pairs), key, client.base_url)
     run = client._run(pairs, options.concurrency, None, options.max_rate)
     signals: list[int] = []
     write_error = ""

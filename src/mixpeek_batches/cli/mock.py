@@ -26,11 +26,9 @@ def _parse_rate(context: click.Context, option: click.Parameter, value: str | No
     if value is None:
         return None
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)(?:/([0-9]+))?", value)
-    if found is None:
-        raise click.BadParameter(f"{value!r} is neither a rate, such as 5, nor one with a burst, such as 5/10.")
-    rate, burst = float(found[1]), int(found[2] or 1)
+    rate, burst = (float(found[1]), int(found[2] or 1)) if found else (0.0, 0)
     if not (rate and burst):
-        raise click.BadParameter("both the rate and the burst must be above 0.")
+        raise click.BadParameter(f"{value!r} is neither a rate above 0, such as 5, nor one with a burst, such as 5/10.")
     return rate, burst
 
 

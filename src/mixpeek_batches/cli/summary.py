@@ -38,56 +38,50 @@ class Cause(NamedTuple):
         return f"{self.text}; {self.advice}" if self.advice else self.text
 
 
-class Advisor:
-    """Finds the cause of a failure and what to do about it.
+def find_cause(result: CancelResult, key: str, server: str) -> Cause:
+    """Return why a batch was not cancelled.
 
     Args:
+        result: The result.
         key: Where the API key came from.
         server: The base URL.
     """
+    error = result.error
+    if error is None:
+        status = "no status" if result.task is None else str(result.task.status)
+        return Cause(f"200 {status}: not CANCELED yet", "look again later")
+    if isinstance(error, APIStatusError):
+        return _find_cause_of_status(error, result.namespace, key, server)
+    if isinstance(error, APIResponseValidationError):
+        return Cause(f"{error.status_code}: the response is not a task", f"check the base URL {server}")
+    text = re.sub(r"\[Errno -?[0-9]+\] ", "", str(error))[:120].rstrip(".")
+    if isinstance(error, APITimeoutError):
+        return Cause(text, "try again, or raise --timeout")
+    if isinstance(error, APIConnectionError):
+        if text.startswith("Interrupted"):
+            return Cause(text, "cancel it again to be sure")
+        return Cause(text, f"check the network and the base URL {server}")
+    return Cause(f"{type(error).__name__}: {text}")
 
-    def __init__(self, key: str, server: str) -> None:
-        self._key = key
-        self._server = server
 
-    def cause(self, result: CancelResult) -> Cause:
-        """Return why a batch was not cancelled."""
-        error = result.error
-        if error is None:
-            status = "no status" if result.task is None else str(result.task.status)
-            return Cause(f"200 {status}: not CANCELED yet", "look again later")
-        if isinstance(error, APIStatusError):
-            return self._of_status(error, result.namespace)
-        if isinstance(error, APIResponseValidationError):
-            return Cause(f"{error.status_code}: the response is not a task", f"check the base URL {self._server}")
-        text = re.sub(r"\[Errno -?[0-9]+\] ", "", str(error))[:120].rstrip(".")
-        if isinstance(error, APITimeoutError):
-            return Cause(text, "try again, or raise --timeout")
-        if isinstance(error, APIConnectionError):
-            if text.startswith("Interrupted"):
-                return Cause(text, "cancel it again to be sure")
-            return Cause(text, f"check the network and the base URL {self._server}")
-        return Cause(f"{type(error).__name__}: {text}")
-
-    def _of_status(self, error: APIStatusError, namespace: str | None) -> Cause:
-        code = error.status_code
-        status = error.details.get("status") if isinstance(error.details, dict) else None
-        if code == 400 and isinstance(status, str):
-            return Cause(f"400 {status[:40]}: nothing to cancel")
-        if code == 401:
-            return Cause("401: the server does not accept the key", f"check {self._key}")
-        if code == 403:
-            where = namespace_text(namespace)
-            return Cause(f"403: the key may not use {where}", f"check --namespace and {self._key}")
-        if code == 404 and error.type is not None:
-            return Cause(f"404: no such batch in {namespace_text(namespace)}")
-        if code in {404, 405} or 300 <= code < 400:
-            return Cause(f"{code}: {self._server} does not look like the API", "check the base URL")
-        if code == 429:
-            return Cause("429: too many requests", "try again later, or more slowly with --max-rate")
-        if code >= 500 or code == 408:
-            return Cause(f"{code}: the server failed", "try again later")
-        return Cause(f"{code}: {error.message[:80].rstrip('.')}")
+def _find_cause_of_status(error: APIStatusError, namespace: str | None, key: str, server: str) -> Cause:
+    code = error.status_code
+    status = error.details.get("status") if isinstance(error.details, dict) else None
+    if code == 400 and isinstance(status, str):
+        return Cause(f"400 {status[:40]}: nothing to cancel")
+    if code == 401:
+        return Cause("401: the server does not accept the key", f"check {key}")
+    if code == 403:
+        return Cause(f"403: the key may not use {namespace_text(namespace)}", f"check --namespace and {key}")
+    if code == 404 and error.type is not None:
+        return Cause(f"404: no such batch in {namespace_text(namespace)}")
+    if code in {404, 405} or 300 <= code < 400:
+        return Cause(f"{code}: {server} does not look like the API", "check the base URL")
+    if code == 429:
+        return Cause("429: too many requests", "try again later, or more slowly with --max-rate")
+    if code >= 500 or code == 408:
+        return Cause(f"{code}: the server failed", "try again later")
+    return Cause(f"{code}: {error.message[:80].rstrip('.')}")
 
 
 class Summary:
@@ -95,7 +89,8 @@ class Summary:
 
     Args:
         total: How many there will be.
-        advisor: Finds the cause of each failure.
+        key: Where the API key came from.
+        server: The base URL.
 
     Attributes:
         canceled: How many batches were cancelled.
@@ -105,12 +100,13 @@ class Summary:
         stopped_by: Why it stopped early, if it did.
     """
 
-    def __init__(self, total: int, advisor: Advisor) -> None:
+    def __init__(self, total: int, key: str, server: str) -> None:
         self.total = total
         self.canceled = self.failed = self.retryable = self.unsent = 0
         self.stopped_by: Cause | None = None
         self._started = time.monotonic()
-        self._advisor = advisor
+        self._key = key
+        self._server = server
         self._causes: Counter[Cause] = Counter()
         self._examples: dict[Cause, str] = {}
 
@@ -130,7 +126,7 @@ class Summary:
             self.canceled += 1
             return
         self.failed += 1
-        cause = self._advisor.cause(result)
+        cause = find_cause(result, self._key, self._server)
         self._causes[cause] += 1
         self._examples.setdefault(cause, f"{result.batch_id} of {result.bucket_identifier}")
         if cause.advice:
