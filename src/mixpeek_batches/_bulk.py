@@ -25,6 +25,7 @@ from .results import CancelResult
 if TYPE_CHECKING:
     import anyio
     import anyio.abc
+    import httpx
     from mixpeek_batches_api.models import TaskResponse
 
 
@@ -40,14 +41,22 @@ class _Run:
     """What both drivers share.
 
     Args:
+        namespace: The namespace of pairs that name none.
         scheduler: Decides.
-        prepare: Makes a job of a pair.
+        make_request: Makes the request that cancels a batch, given its bucket, identifier and namespace.
         runs: Holds the run while there is one, for its client to close.
     """
 
-    def __init__(self, scheduler: Scheduler, prepare: Callable[[Any], Job], runs: set[Any]) -> None:
+    def __init__(
+        self,
+        namespace: str | None,
+        scheduler: Scheduler,
+        make_request: Callable[[str, str, str | None], httpx.Request],
+        runs: set[Any],
+    ) -> None:
         self.scheduler = scheduler
-        self._prepare = prepare
+        self._namespace = namespace
+        self._make_request = make_request
         self._runs = runs
         self._failure: BaseException | None = None  # of `pairs`
         self._closed = False
@@ -71,9 +80,16 @@ class _Run:
         if pair is _END:
             self.scheduler.exhausted()
             return
-        job = self._prepare(pair)
-        if job.error is not None:
-            self.scheduler.refuse(job, job.error)
+        if not isinstance(pair, tuple | list) or len(pair) not in {2, 3}:
+            error = ConfigurationError(f"A pair of bucket_identifier and batch_id is needed, not {pair!r:.100}.")
+            self.scheduler.refuse(Job("", ""), error)
+            return
+        namespace = pair[2] if len(pair) == 3 and pair[2] is not None else self._namespace
+        job = Job(pair[0], pair[1], namespace)
+        try:
+            job.request = self._make_request(job.bucket_identifier, job.batch_id, namespace)
+        except ConfigurationError as error:
+            self.scheduler.refuse(job, error)
         else:
             self.scheduler.add(job)
 
@@ -120,21 +136,23 @@ class ThreadRun(_Run):
 
     Args:
         pairs: What to cancel.
+        namespace: See _Run.
         scheduler: See _Run.
-        prepare: See _Run.
-        send: Sends a job's request and waits for the outcome.
+        make_request: See _Run.
+        send: Sends a request and waits for the outcome.
         runs: See _Run.
     """
 
     def __init__(
         self,
         pairs: Iterable[Any],
+        namespace: str | None,
         scheduler: Scheduler,
-        prepare: Callable[[Any], Job],
-        send: Callable[[Job], Outcome],
+        make_request: Callable[[str, str, str | None], httpx.Request],
+        send: Callable[[httpx.Request], Outcome],
         runs: set[ThreadRun],
     ) -> None:
-        super().__init__(scheduler, prepare, runs)
+        super().__init__(namespace, scheduler, make_request, runs)
         self._pairs = pairs
         self._send = send
         self.in_flight = InFlight()
@@ -214,8 +232,9 @@ class ThreadRun(_Run):
 
     def _work(self) -> None:
         while (job := self._todo.get()) is not None and not self._over:
+            assert job.request is not None
             try:
-                outcome: Outcome | BaseException = self._send(job)
+                outcome: Outcome | BaseException = self._send(job.request)
             except BaseException as error:  # a bug in a hook of the user's; raised where the results are read
                 outcome = error
             self._outcomes.put((job, outcome))
@@ -237,23 +256,27 @@ class AsyncRun(_Run):
 
     Args:
         pairs: What to cancel.
+        namespace: See _Run.
         scheduler: See _Run.
-        prepare: See _Run.
-        send: Sends a job's request and waits for the outcome.
+        make_request: See _Run.
+        send: Sends a request and waits for the outcome.
         runs: See _Run.
     """
 
     def __init__(
         self,
         pairs: Iterable[Any] | AsyncIterable[Any],
+        namespace: str | None,
         scheduler: Scheduler,
-        prepare: Callable[[Any], Job],
-        send: Callable[[Job], Awaitable[Outcome]],
+        make_request: Callable[[str, str, str | None], httpx.Request],
+        send: Callable[[httpx.Request], Awaitable[Outcome]],
         runs: set[AsyncRun],
     ) -> None:
-        super().__init__(scheduler, prepare, runs)
+        super().__init__(namespace, scheduler, make_request, runs)
         self._pairs = pairs
         self._send = send
+        self._todo: deque[Job] = deque()
+        self._idle: list[anyio.Event] = []  # of the tasks that wait for a job
         self._outcomes: deque[tuple[Job, Outcome | BaseException]] = deque()
         self._pairs_fetched: deque[Any] = deque()
         self._wake: anyio.Event
@@ -298,7 +321,7 @@ class AsyncRun(_Run):
                 if isinstance(step, CancelResult):
                     yield step
                 elif isinstance(step, Job):
-                    self._tasks.start_soon(self._work, step)
+                    self._start(step)
                 elif step is Step.FETCH:
                     if pairs is None:
                         self._wanted.set()
@@ -332,16 +355,33 @@ class AsyncRun(_Run):
         finally:
             ended.set()
 
-    async def _work(self, job: Job) -> None:
-        outcome: Outcome | BaseException
-        try:
-            outcome = await self._send(job)
-        except BaseException as error:  # a bug in a hook of the user's, or a task of theirs that was cancelled
-            if self._over:
-                return
-            outcome = error  # raised where the results are read
-        self._outcomes.append((job, outcome))
-        self._wake.set()
+    def _start(self, job: Job) -> None:
+        assert self._tasks is not None
+        self._todo.append(job)
+        if self._idle:
+            self._idle.pop().set()
+        else:
+            self._tasks.start_soon(self._work)
+
+    async def _work(self) -> None:
+        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
+
+        while True:
+            while not self._todo:
+                wake = anyio.Event()
+                self._idle.append(wake)
+                await wake.wait()
+            job = self._todo.popleft()
+            assert job.request is not None
+            outcome: Outcome | BaseException
+            try:
+                outcome = await self._send(job.request)
+            except BaseException as error:  # a bug in a hook of the user's, or a task of theirs that was cancelled
+                if self._over:
+                    return
+                outcome = error  # raised where the results are read
+            self._outcomes.append((job, outcome))
+            self._wake.set()
 
     async def _feed(self, pairs: AsyncIterator[Any]) -> None:
         """Advance asynchronous pairs, all in this task, as their own cancel scopes need."""

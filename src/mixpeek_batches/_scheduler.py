@@ -57,7 +57,7 @@ class Job:
         namespace: The namespace to name in the request.
         attempts: How many requests were sent for it.
         request: What is sent.
-        error: Why it may not be sent, or what its last attempt ended in.
+        error: What its last attempt ended in, if it failed.
     """
 
     bucket_identifier: str

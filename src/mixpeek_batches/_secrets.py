@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import httpx
+from typing import Any
 
 _REDACTED = "[API key]"
 
@@ -26,10 +23,10 @@ class Secret:
         """Whether there is a key."""
         return bool(self._key)
 
-    def sign(self, request: httpx.Request) -> None:
-        """Add the key, if there is one, to a request, as RFC 6750 says."""
+    def sign(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Add the key, if there is one, to the headers of a request (RFC 6750, section 2.1)."""
         if self._key:
-            request.headers["Authorization"] = f"Bearer {self._key}"
+            headers.append((b"Authorization", b"Bearer " + self._key.encode()))
 
     def problem(self) -> str | None:
         """Say in a sentence why the key may not be sent, or nothing."""
