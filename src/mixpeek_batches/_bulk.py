@@ -1,4 +1,4 @@
-"""The two drivers of the scheduler: threads, and the tasks of an event loop. They send, wait and hand out results."""
+"""The scheduler's two drivers, threads and the tasks of an event loop: they send, wait and yield results."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 
 Outcome = tuple["TaskResponse | MixpeekError", int]
-"""What became of an attempt, and how many requests it was."""
+"""How an attempt ended, and how many requests it sent."""
 
 _END = object()
-# Seconds for threads to end; one that the user's httpx client blocks ends later, and holds up nobody.
+# Seconds to wait for threads; one that is blocked in the user's httpx client ends later, and is a daemon.
 _JOIN_TIMEOUT = 1.0
 
 
 class _Run:
-    """What both drivers share.
+    """Behaviour shared by both drivers.
 
     Args:
         namespace: The namespace of pairs that name none.
-        scheduler: Decides.
+        scheduler: Decides what to do next.
         make_request: Makes the request that cancels a batch, given its bucket, identifier and namespace.
-        runs: Holds the run while there is one, for its client to close.
+        runs: The active runs of the client, which closes them; the run adds and removes itself.
     """
 
     def __init__(
@@ -65,13 +65,14 @@ class _Run:
 
     @property
     def _forked(self) -> bool:
-        """Whether it is the copy in a child process, which has none of the threads and must leave the rest alone."""
+        """Whether this is a forked child's copy, which has none of the threads and must not touch the sockets."""
         return self._pid not in {0, os.getpid()}
 
     def stop(self, seconds: float) -> None:
-        """Send nothing more, and give what is in flight some seconds to end; of any thread, or a signal's handler.
+        """Send nothing more, and allow what is in flight some seconds to finish.
 
-        What has not ended then has a result too, which says that it is not known.
+        Safe to call from any thread and from a signal handler. Whatever is unfinished by then gets a result whose error
+        says that its outcome is unknown.
         """
         self._stop_at = time.monotonic() + seconds
         self.scheduler.stop()
@@ -111,7 +112,7 @@ class _Run:
             raise ConfigurationError(CLOSED)
         if step is Step.WAIT and time.monotonic() >= self._stop_at:
             return self.scheduler.abandon(
-                APIConnectionError("Interrupted before the server had answered: the batch may be cancelled, or not.")
+                APIConnectionError("Interrupted before the server responded: the batch may or may not be cancelled.")
             )
         if step is Step.DONE and self._failure is not None:
             raise self._failure
@@ -126,16 +127,16 @@ _thread_runs: weakref.WeakSet[ThreadRun] = weakref.WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    """End what a script left behind, before the interpreter takes its threads away; gevent's do not survive that."""
+    """End abandoned runs before the interpreter stops their threads, which gevent's threads do not survive."""
     for run in list(_thread_runs):
         run.end()
 
 
 class ThreadRun(_Run):
-    """A run in threads, as many as requests were in flight at a time.
+    """A run in threads: as many as requests have been in flight at once.
 
     Args:
-        pairs: What to cancel.
+        pairs: The batches to cancel.
         namespace: See _Run.
         scheduler: See _Run.
         make_request: See _Run.
@@ -157,7 +158,7 @@ class ThreadRun(_Run):
         self._send = send
         self.in_flight = InFlight()
         self._todo: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        # A None wakes whoever waits; SimpleQueue may be used in a signal's handler.
+        # None wakes the waiting thread. SimpleQueue is reentrant, so a signal handler may use it.
         self._outcomes: queue.SimpleQueue[tuple[Job, Outcome | BaseException] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._over = False
@@ -168,12 +169,12 @@ class ThreadRun(_Run):
         self._outcomes.put(None)
 
     def close(self) -> None:
-        """End it because its client is closed."""
+        """End the run because its client was closed."""
         self._closed = True
         self.end()
 
     def end(self) -> bool:
-        """Send nothing more, abort what is in flight, and let the threads end; tell whether it was going on."""
+        """Send nothing more, abort what is in flight and let the threads end; return whether the run was active."""
         if self._over or self._forked:
             return False
         self._over = True
@@ -183,7 +184,7 @@ class ThreadRun(_Run):
         return True
 
     def results(self) -> Generator[CancelResult]:
-        """Send, and give the results as they come."""
+        """Send, and yield results as they arrive."""
         if self._closed:
             raise ConfigurationError(CLOSED)
         pairs = iter(self._pairs)
@@ -255,7 +256,7 @@ class AsyncRun(_Run):
     since whoever uses the generator may close it in another task, or leave its own scopes in another order.
 
     Args:
-        pairs: What to cancel.
+        pairs: The batches to cancel.
         namespace: See _Run.
         scheduler: See _Run.
         make_request: See _Run.
@@ -285,7 +286,7 @@ class AsyncRun(_Run):
         self._over = False
 
     def close(self) -> None:
-        """End it because its client is closed."""
+        """End the run because its client was closed."""
         self._closed = True
         self._end()
 
@@ -296,7 +297,7 @@ class AsyncRun(_Run):
             self._wake.set()
 
     async def results(self) -> AsyncGenerator[CancelResult]:
-        """Send, and give the results as they come."""
+        """Send, and yield results as they arrive."""
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
         if self._closed:
@@ -384,7 +385,7 @@ class AsyncRun(_Run):
             self._wake.set()
 
     async def _feed(self, pairs: AsyncIterator[Any]) -> None:
-        """Advance asynchronous pairs, all in this task, as their own cancel scopes need."""
+        """Advance asynchronous pairs, always in this task, because they may hold cancel scopes of their own."""
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
         pair = None
@@ -399,7 +400,7 @@ class AsyncRun(_Run):
             self._wake.set()
 
     async def _receive(self) -> None:
-        """Wait until there is something to look at."""
+        """Wait for an outcome or a pair, or until the scheduler wants to be asked again."""
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
         if not (self._outcomes or self._pairs_fetched or self._closed):
@@ -413,7 +414,7 @@ class AsyncRun(_Run):
 
 
 async def _start_task(run: Callable[..., Any], *args: Any) -> object:
-    """Start a task that belongs to no other, and give what keeps it alive."""
+    """Start a task outside any task group, and return an object that keeps it alive."""
     trio: Any = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         return trio.lowlevel.spawn_system_task(run, *args, context=contextvars.copy_context())

@@ -1,4 +1,4 @@
-"""The API key: how it is sent, and how it is kept out of everything else."""
+"""The API key: the only place that reads it, to send it and to redact it everywhere else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _REDACTED = "[API key]"
 
 
 class Secret:
-    """The API key: adds itself to a request and shows itself nowhere else."""
+    """Holds the API key, adds it to a request, and shows it nowhere else."""
 
     def __init__(self, key: str) -> None:
         self._key: Any = key  # it may be anything until `problem` has looked
@@ -29,7 +29,7 @@ class Secret:
             headers.append((b"Authorization", b"Bearer " + self._key.encode()))
 
     def problem(self) -> str | None:
-        """Say in a sentence why the key may not be sent, or nothing."""
+        """Return why the key cannot be used, as a sentence, or None if it can."""
         if not isinstance(self._key, str):
             return "The API key must be a string."
         if not self._key:
@@ -41,7 +41,7 @@ class Secret:
         return None
 
     def redact(self, value: Any) -> Any:
-        """Take the key out of strings, bytes, and JSON values that a server sent."""
+        """Replace the key in strings, bytes and JSON values that a server sent."""
         if not self._key:
             return value
         if isinstance(value, str):
