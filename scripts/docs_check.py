@@ -24,7 +24,7 @@ from playwright.sync_api import TimeoutError as NotShownError
 
 ROOT = Path(__file__).resolve().parent.parent
 SCREENSHOTS = ROOT / "build" / "screenshots"
-_VIEWS = {"wide": (1280, 900), "phone": (375, 812)}
+_VIEWS = {"wide": (1280, 900), "phone": (390, 844)}
 _OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 _LONGEST = 4000  # px of a page that a screenshot shows
 
