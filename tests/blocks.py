@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import re
-import shlex
 import socket
 import subprocess
 import sys
@@ -85,8 +84,7 @@ def run(page: list[Block], url: str) -> None:
                     assert server.stdout is not None
                     assert server.stdout.readline(), "it ended before it accepted connections"
                 case ["sh"] if re.match("make |pip ", code):
-                    for line in code.splitlines():
-                        _check_setup(*shlex.split(line, comments=True))
+                    _check_setup(code)
                 case ["sh"]:
                     stdout, stderr = _completed(["bash", "-euo", "pipefail", "-c", code])
                 case ["json"]:
@@ -112,15 +110,14 @@ def _without_numbers(text: str) -> str:
     return _NUMBER.sub("7", " ".join(text.split()))
 
 
-def _check_setup(program: str, *arguments: str) -> None:
-    """Check a command without running it: CI itself calls the make targets, and they install the package."""
-    if program == "make":
-        _completed(["make", "--dry-run", "--silent", "-C", str(ROOT), *arguments])
-        return
-    package = re.fullmatch(r"(?:\.|mixpeek-batches)(?:\[([\w,]+)\])?", arguments[-1])
-    assert (program, arguments[0]) == ("pip", "install")
-    assert package, arguments
-    assert {*(package[1] or "").split(",")} <= {"", *metadata("mixpeek-batches").get_all("Provides-Extra", [])}
+def _check_setup(code: str) -> None:
+    """Check commands without running them: CI itself calls the make targets, and they install the package."""
+    for target in re.findall(r"^make (\S+)", code, re.MULTILINE):
+        _completed(["make", "--dry-run", "--silent", "-C", str(ROOT), target])
+    for installed in re.findall(r"^pip install (.*)$", code, re.MULTILINE):
+        found = re.match(r"(?:--find-links dist )?'(?:\.|mixpeek-batches)\[([\w,]+)\]'", installed)
+        assert found, installed
+        assert {*found[1].split(",")} <= {*metadata("mixpeek-batches").get_all("Provides-Extra", [])}
 
 
 def _completed(command: list[str]) -> tuple[str, str]:
