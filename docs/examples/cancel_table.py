@@ -1,4 +1,4 @@
-"""Cancel the batches of a database table. Run it again to continue, and to retry what failed."""
+"""Cancel the batches of a database table. Run it again to continue."""
 
 import sqlite3
 import sys
@@ -11,7 +11,7 @@ UPDATE = "UPDATE batches SET canceled = ?, error = ? WHERE bucket = ? AND batch 
 
 
 def main(path: str) -> None:
-    """Cancel what is not cancelled yet, and store each result as soon as it is known."""
+    """Cancel what is not cancelled yet, and store each result."""
     with closing(sqlite3.connect(path)) as database, Client(max_retries=5) as client:
         pairs: list[tuple[str, str]] = database.execute(REMAINING).fetchall()
         canceled = 0

@@ -79,9 +79,9 @@ class APIStatusError(_AnswerError):
         message: The message of the server, for people.
         type: The name of the error for programs, such as `NotFoundError`.
         details: Facts about the error, if the server sent any.
-        request_id: The `X-Request-ID` header of the answer, to quote to support.
+        request_id: The `X-Request-ID` header of the response, to quote when contacting support.
         retry_after: Seconds to wait before the next attempt, above 0, if the server sent a valid `Retry-After`.
-        response: The answer, with its body decoded and the key left out.
+        response: The response, with its body decoded and the key removed.
     """
 
     def __init__(
