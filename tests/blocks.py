@@ -9,14 +9,11 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
-
-from mixpeek_batches.mock import MockServer
 
 ROOT = Path(__file__).parent.parent
 _PORT = "8377"
@@ -42,19 +39,6 @@ class Block(NamedTuple):
 def blocks(text: str) -> list[Block]:
     """List the code blocks of a page."""
     return [Block(*found) for found in re.findall(r"^```(\w+(?: \S+)?)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
-
-
-@contextlib.contextmanager
-def mock_of_the_pages() -> Iterator[MockServer]:
-    """Run a mock that has the batches of the pages."""
-    task: dict[str, Any] = {"task_id": "task_7c9e6679", "inputs": ["obj_1", "obj_2"], "outputs": ["doc_1"]}
-    with MockServer() as mock:
-        mock.add_batch("bkt_products", "btch_123", namespace="netflix_prod", status="IN_PROGRESS", **task)
-        mock.add_batch("bkt_products", "btch_trailer", namespace="netflix_prod", status="IN_PROGRESS")
-        mock.add_batch("bkt_products", "btch_completed", status="COMPLETED")
-        for number in range(1, 1001):
-            mock.add_batch("bkt_products", f"btch_{number}", status="IN_PROGRESS")
-        yield mock
 
 
 def run(page: list[Block], url: str) -> None:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blocks import blocks, mock_of_the_pages, run
+from blocks import blocks, run
 
 import mixpeek_batches
 from contract_tests.clauses import CLAUSES
 from contract_tests.spec import SPEC
 from mixpeek_batches import TaskStatus, TaskType, cli
+from mixpeek_batches.mock import MockServer
 from scripts import docs
 from scripts.process import ScriptError
 
@@ -30,15 +31,20 @@ PAGES = [page for page in docs.pages() if not page.startswith("reference/")]
 
 @pytest.fixture
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a mock with the batches of the pages, for a reader in an empty folder."""
-    level = logging.getLogger("mixpeek_batches").level
+    """The URL of a mock with the batches that the pages name, for a reader in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    with mock_of_the_pages() as mock:
+    task: dict[str, Any] = {"task_id": "task_7c9e6679", "inputs": ["obj_1", "obj_2"], "outputs": ["doc_1"]}
+    with MockServer() as mock:
+        mock.add_batch("bkt_products", "btch_123", namespace="netflix_prod", status="IN_PROGRESS", **task)
+        mock.add_batch("bkt_products", "btch_trailer", namespace="netflix_prod", status="IN_PROGRESS")
+        mock.add_batch("bkt_products", "btch_completed", status="COMPLETED")
+        for number in range(1, 1001):
+            mock.add_batch("bkt_products", f"btch_{number}", status="IN_PROGRESS")
         monkeypatch.setenv("MIXPEEK_BASE_URL", mock.url)
         monkeypatch.setenv("MIXPEEK_API_KEY", mock.api_key)
         yield mock.url
-    logging.getLogger("mixpeek_batches").setLevel(level)
+    logging.getLogger("mixpeek_batches").setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize("page", PAGES)

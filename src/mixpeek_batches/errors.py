@@ -31,7 +31,7 @@ class MixpeekError(Exception):
 
 
 class ConfigurationError(MixpeekError, ValueError):
-    """A setting or an argument is missing or not valid, such as the key or a URL. Nothing was sent."""
+    """A setting or an argument is missing or not valid, and nothing was sent. Also a `ValueError`."""
 
 
 class APIConnectionError(MixpeekError):
