@@ -125,6 +125,8 @@ FORMS: dict[str, tuple[str, str | None]] = {
     "empty-columns": ("b,x1,,,\nb,x2,,,\n", None),
     "names": ("Batch-ID,Bucket Identifier\nx1,b\nx2,b\n", None),
     "more-names": (" BATCH , BUCKET_ID\nx1,b\nx2,b\n", None),
+    "names-before-commas": ("Batch;Bucket;A,B,C,D\nx1;b;1,2,3,4\nx2;b;1,2,3,4\n", None),
+    "most-lines-before-commas": ("b;x1;n\nb;x2;a,b,c,d,e\n", "1,2"),
     "numbers": ("n;3,5;x1;b\nn;4,5;x2;b\n", "4,3"),
     "numbers-with-header": ("Batch;Bucket\nx1;b\nx2;b\n", "2,1"),
     "own-names": ("Konto;Datum;Stapel\nb;3,5;x1\nb;3,5;x2\n", "Konto, Stapel"),

@@ -224,7 +224,7 @@ def test_interrupted_before_a_response(cli: Command, monkeypatch: pytest.MonkeyP
     thread.join()
     assert (done.returncode, len(cli.mock.requests)) == (130, 4)
     assert [entry["error"]["class"] for entry in entries(done.stdout)] == ["APIConnectionError"] * 4
-    assert "\n   4  Interrupted before the server had answered: the batch may be cancelled, or not; " in done.stderr
+    assert "\n   4  Interrupted before the server responded: the batch may or may not be cancelled; " in done.stderr
     assert re.search(r"\n  36  not sent\n", done.stderr)
 
 

@@ -98,6 +98,8 @@ def test_kill(cli: Command) -> None:
 def test_stdout_that_cannot_be_written(cli: Command, reason: str) -> None:
     """The run stops with a sentence and exit code 1, whether after `| head -1` or on a full disk."""
     record = cli.folder / "record"
+    for number in range(10):
+        cli.mock.add_batch("b", f"x{number}", inputs=["o" * 100_000])  # is left in the buffer of stdout
     with contextlib.ExitStack() as stack:
         if reason == "Broken pipe":
             read, write = os.pipe()
@@ -109,6 +111,7 @@ def test_stdout_that_cannot_be_written(cli: Command, reason: str) -> None:
         done = finish(cli.start("cancel", *arguments, stdout=write))
     assert done.returncode == 1
     assert f"mixpeek-batches: Stopped, because a result could not be written: {reason}.\n" in done.stderr
+    assert done.stderr.count(reason) == 1
     assert len(cli.mock.requests) < 40
     assert canceled_in(record.read_text()) == cli.canceled
 

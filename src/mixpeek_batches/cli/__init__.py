@@ -24,7 +24,7 @@ from mixpeek_batches.errors import ConfigurationError
 from .cancel import cancel
 from .completion import completion
 from .mock import mock
-from .terminal import INTERRUPTED, discard_stdout, say
+from .terminal import INTERRUPTED, say
 
 __all__ = ["app", "main"]
 
@@ -76,6 +76,5 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except OSError as error:  # any other is reported where it occurs
-        discard_stdout()
         say(f"The output cannot be written: {error.strerror}.")
         sys.exit(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,16 +45,7 @@ def print_json(entry: dict[str, Any]) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    try:
-        print(json.dumps(entry), flush=True)
-    except OSError:
-        discard_stdout()
-        raise
-
-
-def discard_stdout() -> None:
-    """Discard further output: what is left in the buffer would fail again at exit and change the exit code."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(json.dumps(entry), flush=True)
 
 
 def read_text(path: Path) -> str:
