@@ -101,13 +101,6 @@ def test_lines_of_progress(cli: Command, monkeypatch: pytest.MonkeyPatch) -> Non
     assert re.match(r"mixpeek-batches: 0 of 8: 0 cancelled, 0 failed, held back for 1 s by a 503, 0/s\n", done.stderr)
 
 
-def test_retries_are_not_shown(cli: Command) -> None:
-    """There may be thousands."""
-    cli.mock.fail_next(500, times=3)
-    done = cli(*MANY, cli.batches(3))
-    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
-
-
 def test_max_rate(cli: Command) -> None:
     started = time.monotonic()
     assert cli(*MANY, cli.batches(4), "--max-rate", "10").returncode == 0

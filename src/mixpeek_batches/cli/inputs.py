@@ -127,7 +127,8 @@ def _read_lines(path: str, name: str) -> list[str]:
         except UnicodeDecodeError:
             raise ConfigurationError(f"{name} is not valid UTF-16: save it as “CSV UTF-8”.") from None
     else:
-        text = content.decode("utf-8-sig", "surrogateescape")  # _records finds the lines that are not UTF-8
+        # The lines that are not UTF-8 are reported by _records.
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     return list(io.StringIO(text, newline=""))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import signal
 import sys
@@ -92,6 +93,7 @@ def cancel_many(client: Client, options: Options, key: str) -> int:
 
 
 def _run(client: Client, pairs: list[Pair], options: Options, key: str, writers: list[_Write]) -> int:
+    logging.getLogger("mixpeek_batches").handlers = [logging.NullHandler()]  # there may be thousands of retries
     summary = Summary(len(pairs), key, client.base_url)
     run = client._run(pairs, options.concurrency, None, options.max_rate)
     signals: list[int] = []
