@@ -127,7 +127,7 @@ def _read_lines(path: str, name: str) -> list[str]:
         except UnicodeDecodeError:
             raise ConfigurationError(f"{name} is not valid UTF-16: save it as “CSV UTF-8”.") from None
     else:
-        # The lines that are not UTF-8 are reported by _records.
+        # Lines that are not UTF-8 are reported by _records.
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     return list(io.StringIO(text, newline=""))
 
@@ -184,7 +184,7 @@ def _score(records: list[_Record], wanted: list[str] | None) -> tuple[int, int, 
     return len(names & known), count, width
 
 
-def _find_columns(first: list[str] | str, wanted: list[str] | None) -> tuple[list[int] | None, bool]:
+def _find_columns(first: _Record, wanted: list[str] | None) -> tuple[list[int] | None, bool]:
     """Find bucket, batch and perhaps namespace by the first record.
 
     Returns:
@@ -192,7 +192,7 @@ def _find_columns(first: list[str] | str, wanted: list[str] | None) -> tuple[lis
     """
     if isinstance(first, str):
         raise ConfigurationError(first)
-    if not first:  # every line is JSON
+    if isinstance(first, dict) or not first:  # every line is JSON
         return None, False
     names = [_normalized(name) for name in first]
     listed = _shortened(", ".join(first))

@@ -67,6 +67,7 @@ class ResultFile:
         self._open.close()
 
     def _read(self, path: Path, lines: list[bytes], server: str) -> None:
+        recorded = ""
         for number, line in enumerate(lines, 1):
             try:
                 entry = json.loads(line)
