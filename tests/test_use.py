@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 from bulk import wait_until
-from peer import CLOSE, HANG, TASK, Peer, Request, Script, response
+from peer import CLOSE, HANG, TASK, Peer, ReceivedRequest, Script, response
 
 from mixpeek_batches import APIConnectionError, AsyncClient, Client, MixpeekError
 
@@ -22,7 +22,7 @@ Failure = Callable[..., Any]
 WHOLE = response()
 
 
-def echo(request: Request) -> bytes:
+def echo(request: ReceivedRequest) -> bytes:
     """Answer with a task that tells of which batch it is."""
     return response(200, TASK | {"task_id": request.line.split(b"/")[5].decode()})
 
