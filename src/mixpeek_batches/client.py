@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mixpeek_batches_api.models import TaskResponse
 
     from ._bulk import AsyncRun, Outcome, ThreadRun
-    from ._scheduler import Job
+    from ._scheduler import Scheduler
     from ._transports import AsyncTransport, InFlight, Pool, Transport
     from .results import CancelResult
 
@@ -34,11 +34,8 @@ Pair = tuple[str, str] | tuple[str, str, str | None]
 """A bucket and a batch, and perhaps the namespace of both."""
 
 MAX_CONCURRENCY = 1000
-_HEADERS = {
-    "Accept": "application/json",
-    "Accept-Encoding": "gzip",
-    "User-Agent": "mixpeek-batches/{} python/{}.{}.{}".format(__version__, *sys.version_info),
-}
+_USER_AGENT = "mixpeek-batches/{} python/{}.{}.{}".format(__version__, *sys.version_info)
+_HEADERS = [(b"Accept", b"application/json"), (b"Accept-Encoding", b"gzip"), (b"User-Agent", _USER_AGENT.encode())]
 # What the network, or httpx on its behalf, fails with. Anything else is a bug in a hook or in a transport of the
 # user's, and comes out as it is; so does what a hook's raise_for_status() raises.
 _NETWORK_ERRORS = (httpx.RequestError, httpx.StreamError, OSError)
@@ -59,6 +56,8 @@ class _Clock:
 class _BaseClient:
     """What both clients share: everything but waiting for the network."""
 
+    _http: httpx.Client | httpx.AsyncClient | None
+    _pool: Pool[Any]
     # For the repr of one that could not be made.
     _base_url = httpx.URL("")
     _namespace: str | None = None
@@ -103,14 +102,10 @@ class _BaseClient:
         )
 
     def _request(
-        self,
-        http: httpx.Client | httpx.AsyncClient | None,
-        bucket_identifier: str,
-        batch_id: str,
-        namespace: str | None,
-        timeout: float,
+        self, bucket_identifier: str, batch_id: str, namespace: str | None, timeout: float | None = None
     ) -> httpx.Request:
         """Make a request for the user's httpx client or, where there is none, for a transport of our own."""
+        timeout = self._timeout if timeout is None else timeout
         namespace = self._namespace if namespace is None else _settings.checked_namespace(namespace)
         # What is sent is the generated operation's to say; how it is sent, and what is made of the answer, is ours.
         operation = cancel_batch._get_kwargs(
@@ -118,21 +113,23 @@ class _BaseClient:
             _settings.checked_identifier(batch_id, "batch_id"),
             x_namespace=UNSET if namespace is None else namespace,
         )
-        headers = httpx.Headers({**operation["headers"], **_HEADERS}, encoding="utf-8")
+        headers = [*_HEADERS, *((name.encode(), value.encode()) for name, value in operation["headers"].items())]
+        self._secret.sign(headers)
         method, url = operation["method"].upper(), self._prefix + operation["url"]
         # `AsyncClient` bounds the attempt itself. Waiting for a connection in the user's pool takes no time of it.
         limits: dict[str, float | None] = dict.fromkeys(("connect", "read", "write"), timeout)
         try:
-            if http is None:
+            if self._http is None:
                 timeouts = limits if isinstance(self, Client) else {}
                 request = httpx.Request(method, url, headers=headers, extensions={"timeout": timeouts})
             else:
-                request = http.build_request(
-                    method, url, headers=headers, extensions={"timeout": {**limits, "pool": None}}
-                )
+                request = self._http.build_request(method, url, extensions={"timeout": {**limits, "pool": None}})
+                # Ours in place of the client's own; given to `build_request`, they would be looked up one by one.
+                ours = {name.lower() for name, _ in headers}
+                others = [(name, value) for name, value in request.headers.raw if name.lower() not in ours]
+                request.headers = httpx.Headers(others + headers)
         except httpx.InvalidURL as error:
             raise ConfigurationError(f"bucket_identifier and batch_id make no URL: {error}.") from None
-        self._secret.sign(request)
         return request
 
     def _failure(
@@ -181,34 +178,21 @@ class _BaseClient:
         _log_retry(bucket, batch, retry + 1, max_retries + 1, wait, error)
         return wait
 
-    def _check_bulk(self, concurrency: int, namespace: str | None, max_rate: float | None) -> None:
+    def _scheduler(self, concurrency: int, namespace: str | None, max_rate: float | None) -> Scheduler:
+        """Make the scheduler of a bulk run, once all of its settings are checked."""
+        from ._scheduler import Scheduler  # noqa: PLC0415 - not needed for a single call
+
         _settings.checked_count(concurrency, "concurrency", least=1)
         if concurrency > MAX_CONCURRENCY:
             raise ConfigurationError(f"concurrency must not be above {MAX_CONCURRENCY}.")
         _settings.checked_namespace(namespace)
         _settings.checked_rate(max_rate)
+        self._check_open()
+        return Scheduler(concurrency=concurrency, max_retries=self._max_retries, max_rate=max_rate)
 
-    def _job(self, http: httpx.Client | httpx.AsyncClient | None, pair: Any, namespace: str | None) -> Job:
-        """Make a job of a pair.
-
-        Raises:
-            ConfigurationError: It is no pair, or may not be sent.
-        """
-        from ._scheduler import Job  # noqa: PLC0415 - not needed for a single call
-
-        if not isinstance(pair, tuple | list) or len(pair) not in {2, 3}:
-            return Job(
-                "",
-                "",
-                error=ConfigurationError(f"A pair of bucket_identifier and batch_id is needed, not {pair!r:.100}."),
-            )
-        own = pair[2] if len(pair) == 3 and pair[2] is not None else namespace
-        job = Job(pair[0], pair[1], self._namespace if own is None else own)
-        try:
-            job.request = self._request(http, pair[0], pair[1], own, self._timeout)
-        except ConfigurationError as error:
-            job.error = error
-        return job
+    def _check_open(self) -> None:
+        if self._pool.closed or (self._http is not None and self._http.is_closed):
+            raise ConfigurationError(_settings.CLOSED)
 
 
 def _log_retry(bucket: str, batch: str, attempt: int, attempts: int, wait: float, error: MixpeekError) -> None:
@@ -261,6 +245,8 @@ class Client(_BaseClient):
     Raises:
         ConfigurationError: There is no key, or a setting may not be used.
     """
+
+    _http: httpx.Client | None
 
     def __init__(
         self,
@@ -360,7 +346,7 @@ class Client(_BaseClient):
     ) -> Outcome:
         """Cancel a batch, and give the outcome and how many times the request was sent."""
         timeout, max_retries = self._per_call(timeout, max_retries)
-        request = self._request(self._http, bucket_identifier, batch_id, namespace, timeout)
+        request = self._request(bucket_identifier, batch_id, namespace, timeout)
         retries = attempts = 0
         while True:
             outcome, sent = self._attempt(request, timeout, self._in_flight)
@@ -409,18 +395,12 @@ class Client(_BaseClient):
 
     def _run(self, pairs: Iterable[Pair], concurrency: int, namespace: str | None, max_rate: float | None) -> ThreadRun:
         from ._bulk import ThreadRun  # noqa: PLC0415 - not needed for a single call
-        from ._scheduler import Scheduler  # noqa: PLC0415
 
-        self._check_bulk(concurrency, namespace, max_rate)
-        if self._pool.closed or (self._http is not None and self._http.is_closed):
-            raise ConfigurationError(_settings.CLOSED)
-        scheduler = Scheduler(concurrency=concurrency, max_retries=self._max_retries, max_rate=max_rate)
+        def send(request: httpx.Request) -> Outcome:
+            return self._attempt(request, self._timeout, run.in_flight, resend=self._max_retries > 0)
 
-        def send(job: Job) -> Outcome:
-            assert job.request is not None
-            return self._attempt(job.request, self._timeout, run.in_flight, resend=self._max_retries > 0)
-
-        run = ThreadRun(pairs, scheduler, lambda pair: self._job(self._http, pair, namespace), send, self._runs)
+        scheduler = self._scheduler(concurrency, namespace, max_rate)
+        run = ThreadRun(pairs, namespace or self._namespace, scheduler, self._request, send, self._runs)
         return run
 
     def _attempt(
@@ -435,8 +415,7 @@ class Client(_BaseClient):
             resend: Send again, at once, where a kept connection turns out to have ended.
         """
         if self._http is not None:
-            if self._pool.closed or self._http.is_closed:
-                raise ConfigurationError(_settings.CLOSED)
+            self._check_open()
             return self._exchange(self._http, request, timeout), 1
         transport = self._pool.take()
         in_flight.add(transport)
@@ -505,6 +484,8 @@ class AsyncClient(_BaseClient):
     Raises:
         ConfigurationError: There is no key, or a setting may not be used.
     """
+
+    _http: httpx.AsyncClient | None
 
     def __init__(
         self,
@@ -590,7 +571,7 @@ class AsyncClient(_BaseClient):
             APIResponseValidationError: The server reported success, and its body is not a task.
         """
         timeout, max_retries = self._per_call(timeout, max_retries)
-        request = self._request(self._http, bucket_identifier, batch_id, namespace, timeout)
+        request = self._request(bucket_identifier, batch_id, namespace, timeout)
         retry = 0
         while True:
             outcome, _ = await self._attempt(request, timeout)
@@ -624,21 +605,12 @@ class AsyncClient(_BaseClient):
                 raises is raised when all that came before it has ended.
         """
         from ._bulk import AsyncRun  # noqa: PLC0415 - not needed for a single call
-        from ._scheduler import Scheduler  # noqa: PLC0415
 
-        self._check_bulk(concurrency, namespace, max_rate)
-        if self._pool.closed or (self._http is not None and self._http.is_closed):
-            raise ConfigurationError(_settings.CLOSED)
-        scheduler = Scheduler(concurrency=concurrency, max_retries=self._max_retries, max_rate=max_rate)
+        async def send(request: httpx.Request) -> Outcome:
+            return await self._attempt(request, self._timeout, resend=self._max_retries > 0)
 
-        async def send(job: Job) -> Outcome:
-            assert job.request is not None
-            return await self._attempt(job.request, self._timeout, resend=self._max_retries > 0)
-
-        def prepare(pair: Any) -> Job:
-            return self._job(self._http, pair, namespace)
-
-        return AsyncRun(pairs, scheduler, prepare, send, self._runs).results()
+        scheduler = self._scheduler(concurrency, namespace, max_rate)
+        return AsyncRun(pairs, namespace or self._namespace, scheduler, self._request, send, self._runs).results()
 
     async def _closing(self, seconds: float) -> bool:
         """Wait, and tell whether the client was closed meanwhile."""
@@ -657,8 +629,7 @@ class AsyncClient(_BaseClient):
     ) -> tuple[TaskResponse | MixpeekError, int]:
         """Send a request, see Client."""
         if self._http is not None:
-            if self._pool.closed or self._http.is_closed:
-                raise ConfigurationError(_settings.CLOSED)
+            self._check_open()
             return await self._exchange(self._http, request, timeout), 1
         import anyio.lowlevel  # noqa: PLC0415 - a program without an event loop need not load it
 
