@@ -1,4 +1,4 @@
-"""A server on a raw socket, which answers each request with whatever its script says.
+"""A server on a raw socket, which responds to each request as its script says.
 
 A script is the bytes of a response, or a sequence of bytes and actions. The n-th request gets the n-th script, and all
 that follow get the last one; a function in place of the scripts chooses by request.
@@ -91,7 +91,7 @@ def response(
     Args:
         status: The status code.
         body: Bytes or text, which are sent as they are, or anything else, which is sent as JSON.
-        headers: Additional headers. No Content-Length is added to one that tells where the body ends.
+        headers: Additional headers. No Content-Length is added if one of them delimits the body.
         length: A Content-Length other than the length of the body.
     """
     if isinstance(body, str):

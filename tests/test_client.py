@@ -1,4 +1,4 @@
-"""One call: what is sent, and what becomes of whatever comes back."""
+"""One call: what is sent, and what it returns or raises for any response."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ IN_CHUNKS = response(200, b"10\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (TEXT[:16], len
 
 
 def test_task(cancel: Cancel) -> None:
-    """A success returns the task, typed."""
+    """A success returns a typed task."""
     with Peer(response()) as peer:
         task = cancel(peer.url)
     assert task.status is TaskStatus.CANCELED
@@ -99,7 +99,7 @@ def test_connection_is_kept(connect: Connect) -> None:
 
 
 def test_connection_that_the_server_closed_between_calls(connect: Connect) -> None:
-    """A stale connection is replaced, which is not a retry."""
+    """A stale connection is replaced, which costs no retry."""
     with Peer([response(), CLOSE]) as peer, connect(peer.url, max_retries=0) as client:
         client.cancel_batch("bkt_1", "btch_1")
         wait_until(lambda: peer.open == 0)
@@ -108,7 +108,7 @@ def test_connection_that_the_server_closed_between_calls(connect: Connect) -> No
 
 
 def test_connection_that_ends_as_it_is_used(connect: Connect, waits: list[float]) -> None:
-    """So is one that ends before the first byte of a response, at once; a later byte makes it a failure."""
+    """So is one that ends before the first byte of the response, at once; after that it is a failure."""
     with Peer(response(), [RESET], response()) as peer, connect(peer.url, max_retries=0) as client:
         client.cancel_batch("bkt_1", "btch_1")
         client.cancel_batch("bkt_1", "btch_1")
@@ -124,7 +124,7 @@ def test_connection_that_ends_as_it_is_used(connect: Connect, waits: list[float]
 
 @pytest.mark.parametrize("http_options", [None, {}], ids=["own-transport", "users-client"])
 def test_request(connect: Connect, http_options: dict[str, Any] | None) -> None:
-    """The request is the contract's, says who sends it, and says nothing else; single or in bulk."""
+    """The request is the contract's plus a User-Agent, and the same in bulk."""
     options = {"api_key": "sk_key", "namespace": "netflix_prod", "http_options": http_options}
     with Peer(response()) as peer, connect(peer.url, **options) as client:
         client.cancel_batch("bkt_1", "btch_1")
@@ -186,7 +186,7 @@ def test_identifiers_arrive_as_given(connect: Connect, pairs: list[tuple[str, st
 
 
 def test_namespace(connect: Connect) -> None:
-    """The namespace of a call wins over the client's, for that call; without either the server chooses."""
+    """A call's namespace wins over the client's; without either, no header is sent."""
     with Peer(response()) as peer:
         with connect(peer.url, namespace="of_client") as client:
             client.cancel_batch("bkt_1", "btch_1", namespace="of_call")
@@ -197,7 +197,7 @@ def test_namespace(connect: Connect) -> None:
 
 
 def test_base_url_with_a_path(cancel: Cancel) -> None:
-    """A base URL may have a path, which comes first, with or without a slash at its end."""
+    """A base URL may have a path, with or without a trailing slash."""
     with Peer(response()) as peer:
         cancel(f"{peer.url}/proxy/mixpeek/")
         cancel(f"{peer.url}/")
@@ -258,7 +258,7 @@ def test_every_status(connect: Connect, waits: list[float]) -> None:
 
 
 def test_error(failure: Failure) -> None:
-    """An error holds all that the server said."""
+    """An error has everything that the response says about it."""
     headers = {"X-Request-ID": "req_7", "Retry-After": "7"}
     with Peer(response(400, ENVELOPE, headers)) as peer:
         error = failure(peer.url)
@@ -295,11 +295,11 @@ def test_error(failure: Failure) -> None:
          "array", "html", "empty", "cut", "not-utf-8", "deep"],
 )  # fmt: skip
 def test_error_body(failure: Failure, body: Any, message: str | None, details: Any) -> None:
-    """The explanation is found in whatever form it comes; where there is none, the error says so."""
+    """The message is taken from whichever error format the body has, else made from the status."""
     with Peer(response(422, body)) as peer:
         error = failure(peer.url)
     assert type(error) is UnprocessableEntityError
-    assert error.message == message or "The server answered Unprocessable" in error.message
+    assert error.message == message or (message is None and "Unprocessable" in error.message)
     assert error.type is None
     assert error.details == (body if details is ... else details)
 
@@ -309,7 +309,8 @@ def test_error_page(failure: Failure) -> None:
     page = "<html><title>502 Bad Gateway</title></html>"
     with Peer(response(502, gzip.compress(page.encode()), {"Content-Encoding": "gzip"})) as peer:
         error = failure(peer.url)
-    assert str(error) == "The server answered Bad Gateway and gave no reason. (502)"
+    assert "Bad Gateway" in error.message
+    assert str(error) == f"{error.message} (502)"
     assert error.response.text == page
     assert "content-encoding" not in error.response.headers
 
@@ -324,7 +325,7 @@ def test_error_with_a_long_message(failure: Failure) -> None:
 
 @pytest.mark.parametrize("http_options", [None, {"follow_redirects": True}], ids=["own-transport", "users-client"])
 def test_redirect(connect: Connect, http_options: dict[str, Any] | None) -> None:
-    """A redirect is not followed, because the key would go along."""
+    """A redirect is not followed, because the key would be sent along."""
     with Peer(response()) as other, Peer(response(307, b"", {"Location": f"{other.url}/x"})) as peer:
         with connect(peer.url, http_options=http_options) as client:
             with pytest.raises(APIStatusError, match="redirects are not followed"):
@@ -334,9 +335,9 @@ def test_redirect(connect: Connect, http_options: dict[str, Any] | None) -> None
         assert (len(peer.requests), other.connections) == (2, 0)
 
 
-@pytest.mark.parametrize("location", [None, "http://[::", "https://host:port/", "http://a\u0080b/"])
+@pytest.mark.parametrize("location", [None, "http://[::"])
 def test_redirect_that_leads_nowhere(failure: Failure, location: str | None) -> None:
-    """A 3xx without a location, or with a bad one, is an error like any other."""
+    """A 3xx with no Location, or an invalid one, raises an error like any other."""
     with Peer(response(302, b"", {} if location is None else {"Location": location})) as peer:
         error = failure(peer.url)
     assert type(error) is APIStatusError
@@ -369,18 +370,18 @@ def test_redirect_that_leads_nowhere(failure: Failure, location: str | None) -> 
          "no-status", "object-as-id", "array-as-status", "object-as-type"],
 )  # fmt: skip
 def test_success_without_a_task(failure: Failure, body: Any, reason: str) -> None:
-    """A success whose body is not a task raises an error of its own, which says what is wrong, and is not retried."""
+    """A success whose body is not a task raises an error of its own, with the reason, and is not retried."""
     with Peer(response(200, body, {"X-Request-ID": "req_7"})) as peer:
         error = failure(peer.url, max_retries=2)
     assert type(error) is APIResponseValidationError
-    assert str(error) == f"The server answered 200, but its body is not a task: {reason}."
+    assert str(error).endswith(f"its body is not a task: {reason}.")
     assert (error.status_code, error.request_id) == (200, "req_7")
     assert error.response.content == response(200, body).partition(b"\r\n\r\n")[2]
     assert len(peer.requests) == 1
 
 
 def test_success_without_a_readable_body(failure: Failure) -> None:
-    """No content is not a task, nor is a body that cannot be decompressed to its end."""
+    """An empty 204 is not a task, nor is a body that cannot be decompressed."""
     bad = [response(200, body, {"Content-Encoding": "gzip"}) for body in (b"not gzip", gzip.compress(TEXT)[:40])]
     with Peer(response(204), *bad) as peer:
         assert [type(failure(peer.url)) for _ in range(3)] == [APIResponseValidationError] * 3
@@ -403,7 +404,7 @@ HEADERS = st.dictionaries(
 @settings(max_examples=60)
 @given(body=JSON | ALMOST_TASKS)
 def test_any_json(connect: Connect, body: Any) -> None:
-    """What has the three required texts is a task, and keeps all that came with them; anything else raises."""
+    """An object with the three required strings is a task and keeps all its fields; anything else raises."""
     with Peer(response(200, body)) as peer, connect(peer.url) as client:
         if isinstance(body, dict) and all(isinstance(body.get(name), str) for name in REQUIRED):
             assert client.cancel_batch("bkt_1", "btch_1").to_dict() == body
@@ -415,7 +416,7 @@ def test_any_json(connect: Connect, body: Any) -> None:
 @settings(max_examples=60)
 @given(script=st.binary(min_size=1) | st.builds(response, st.integers(100, 999), st.binary() | JSON, HEADERS))
 def test_any_bytes(connect: Connect, script: bytes) -> None:
-    """Whatever comes back, a call returns a task or raises one of our errors."""
+    """Whatever the peer sends, a call returns a task or raises a MixpeekError."""
     with (
         Peer([script, CLOSE]) as peer,
         connect(peer.url, max_retries=0, timeout=5) as client,
@@ -436,7 +437,7 @@ TOO_LARGE: dict[str, Script] = {
 
 @pytest.mark.parametrize("script", TOO_LARGE.values(), ids=TOO_LARGE)
 def test_body_too_large(failure: Failure, script: Script) -> None:
-    """More than 10 MiB are neither read nor decompressed, and the rest is not waited for."""
+    """No more than 10 MiB are read or decompressed; the rest is not waited for."""
     with Peer(script) as peer:
         error = failure(peer.url, timeout=10, max_retries=2)
     assert type(error) is APIResponseValidationError
@@ -458,7 +459,7 @@ def test_gzip_bomb_is_not_decompressed(failure: Failure) -> None:
 
 
 def test_error_body_too_large(failure: Failure) -> None:
-    """An error stays the error that its status says, however much comes with it."""
+    """The status still determines the error when its body is too large."""
     with Peer([response(400, b"{", length=MEGABYTES_10 + 1), HANG]) as peer:
         assert type(failure(peer.url, timeout=10)) is BadRequestError
 
@@ -490,7 +491,7 @@ CUT: dict[str, Script] = {
 
 @pytest.mark.parametrize("script", CUT.values(), ids=CUT)
 def test_connection_lost(failure: Failure, script: Script) -> None:
-    """Where nothing comes back, or no HTTP, the error is that of the connection."""
+    """No response, or bytes that are not HTTP, are a failed connection."""
     with Peer(script) as peer:
         error = failure(peer.url, timeout=10)
     assert type(error) is APIConnectionError
@@ -507,7 +508,7 @@ def test_connection_lost(failure: Failure, script: Script) -> None:
 @example(WHOLE, 1, CLOSE)
 @example(IN_CHUNKS, 1, CLOSE)
 def test_response_cut_short(connect: Connect, whole: bytes, part: float, end: Action) -> None:
-    """So it is wherever a response breaks off, down to its last byte."""
+    """So is a response that is cut short, at whichever byte."""
     begun = whole[: int(part * (len(whole) - 1))]
     with Peer([begun, end]) as peer, connect(peer.url, max_retries=0, timeout=10) as client:
         with pytest.raises(APIConnectionError) as caught:
@@ -516,7 +517,6 @@ def test_response_cut_short(connect: Connect, whole: bytes, part: float, end: Ac
 
 
 def test_refused_port(failure: Failure) -> None:
-    """Nobody listens."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         error = failure(f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -524,7 +524,6 @@ def test_refused_port(failure: Failure) -> None:
 
 
 def test_unknown_host(failure: Failure) -> None:
-    """There is no such host."""
     error = failure("https://name.invalid")
     assert type(error) is APIConnectionError
     assert "name.invalid" in str(error)
@@ -546,7 +545,7 @@ SLOW: dict[str, Script] = {
 
 @pytest.mark.parametrize("script", SLOW.values(), ids=SLOW)
 def test_timeout(failure: Failure, script: Script) -> None:
-    """However slowly a response comes, the attempt ends at the time-out."""
+    """The time-out bounds the whole attempt, however slowly the response arrives."""
     with Peer(script) as peer:
         started = time.monotonic()
         error = failure(peer.url, timeout=0.15)
@@ -557,7 +556,7 @@ def test_timeout(failure: Failure, script: Script) -> None:
 
 
 def test_timeout_of_the_tls_handshake(failure: Failure) -> None:
-    """The handshake counts as well, and its connection is closed when the time is over."""
+    """It includes the TLS handshake, whose connection is closed then."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ResourceWarning)
         with Peer([HANG]) as peer:
@@ -568,7 +567,7 @@ def test_timeout_of_the_tls_handshake(failure: Failure) -> None:
 
 
 def test_timeout_of_another_sender(failure: Failure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The body is bounded as a whole with an httpx client of the user's too, and everything through a proxy."""
+    """It bounds the whole body with a user's httpx client too, and the whole response through a proxy."""
     with Peer([WHOLE[:HEAD], Drip(WHOLE[HEAD:])], [Drip(WHOLE)]) as peer:
         assert type(failure(peer.url, timeout=0.15, http_options={})) is APITimeoutError
         monkeypatch.setenv("HTTP_PROXY", peer.url)
@@ -576,13 +575,13 @@ def test_timeout_of_another_sender(failure: Failure, monkeypatch: pytest.MonkeyP
 
 
 def test_timeout_shorter_than_anything(failure: Failure) -> None:
-    """A time-out that is over before it began is still only a time-out."""
+    """A time-out that has passed before anything is sent is still a time-out."""
     with Peer([HANG]) as peer:
         assert type(failure(peer.url, timeout=1e-9)) is APITimeoutError
 
 
 def test_client_after_a_timeout(connect: Connect) -> None:
-    """What one call waited for in vain is not returned by the next."""
+    """A late response is not returned by the next call."""
     late = response(200, TASK | {"task_id": "late"})
     with Peer([late[:-1], HANG], response()) as peer, connect(peer.url, timeout=0.15, max_retries=0) as client:
         with pytest.raises(APITimeoutError):
@@ -593,68 +592,48 @@ def test_client_after_a_timeout(connect: Connect) -> None:
 # TLS
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """Make an authority that nobody trusts by default."""
-    return trustme.CA()
-
-
 def server_side(certificate: trustme.LeafCert) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     certificate.configure_cert(context)
     return context
 
 
-PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-DATES = {"not_before": PAST, "not_after": PAST + datetime.timedelta(1)}
-
-
-@pytest.mark.parametrize(
-    ("host", "dates", "trusted", "reason"),
-    [
-        ("127.0.0.1", {}, False, "unable to get local issuer"),
-        ("127.0.0.1", DATES, True, "expired"),
-        ("127.0.0.2", {}, True, "not valid for '127.0.0.1'"),
-    ],
-    ids=["untrusted", "expired", "of-another-host"],
-)
-def test_refused_certificate(
-    failure: Failure,
-    waits: list[float],
-    authority: trustme.CA,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    host: str,
-    dates: dict[str, Any],
-    trusted: bool,
-    reason: str,
-) -> None:
-    """A certificate that is refused stays refused: nothing is sent or retried."""
-    if trusted:
-        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    with Peer(response(), tls=server_side(authority.issue_cert(host, **dates))) as peer:
-        error = failure(peer.url, max_retries=2)
-    assert type(error) is APIConnectionError
-    assert "certificate verify failed" in str(error)
-    assert reason in str(error)
-    assert (peer.connections, peer.requests, waits) == (1, [], [])
-
-
-def test_trusted_certificate(
-    cancel: Cancel, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A certificate is accepted if SSL_CERT_FILE, or the httpx client of the user, trusts the authority behind it."""
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+@pytest.fixture
+def authority(connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """Make an authority that SSL_CERT_FILE names."""
+    authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return authority
+
+
+def test_refused_certificate(failure: Failure, waits: list[float], authority: trustme.CA) -> None:
+    """A certificate that is refused stays refused: nothing is sent or retried."""
+    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    for reason, certificate in {
+        "unable to get local issuer": trustme.CA().issue_cert("127.0.0.1"),
+        "expired": authority.issue_cert("127.0.0.1", not_before=past, not_after=past + datetime.timedelta(1)),
+        "not valid for '127.0.0.1'": authority.issue_cert("127.0.0.2"),
+    }.items():
+        with Peer(response(), tls=server_side(certificate)) as peer:
+            error = failure(peer.url, max_retries=2)
+        assert type(error) is APIConnectionError
+        assert "certificate verify failed" in str(error)
+        assert reason in str(error)
+        assert (peer.connections, peer.requests, waits) == (1, [], [])
+
+
+def test_trusted_certificate(cancel: Cancel, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate is accepted if SSL_CERT_FILE, or the httpx client of the user, trusts the authority behind it."""
     with Peer(response(), tls=server_side(authority.issue_cert("127.0.0.1"))) as peer:
-        assert cancel(peer.url, http_options={"verify": trusting}).task_id == "task_1"
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         assert cancel(peer.url).task_id == "task_1"
+        monkeypatch.delenv("SSL_CERT_FILE")
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        assert cancel(peer.url, http_options={"verify": trusting}).task_id == "task_1"
 
 
 def test_tls_to_a_server_without(failure: Failure) -> None:
-    """A server that answers a handshake with text is a failed connection."""
+    """A server that responds to a handshake with text is a failed connection."""
     with Peer([UNREAD, b"HTTP/1.1 400 Bad Request\r\n\r\n", CLOSE]) as peer:
         assert type(failure(f"https://127.0.0.1:{peer.port}", timeout=10)) is APIConnectionError

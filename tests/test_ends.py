@@ -1,10 +1,9 @@
-"""However work ends, nothing of it goes on."""
+"""However work ends, nothing of it continues."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import gc
 import itertools
 import os
@@ -83,7 +82,7 @@ def nothing_left(script: Any) -> Iterator[Peer]:
 BUSY: dict[str, tuple[Callable[[Any], Any], Script]] = {
     "silent": (single, [HANG]),
     "dripping": (single, [Drip(response())]),
-    "handshake": (single, [HANG]),  # asked for https, it says nothing
+    "handshake": (single, [HANG]),  # of https, to which it sends nothing
     "silent-many": (endless_many, [HANG]),
     "responding-many": (endless_many, response()),
 }
@@ -140,8 +139,8 @@ def test_cancelled_task(driver: str, busy: Busy) -> None:
 
 
 @each_driver
-def test_close_wakes_who_waits_to_retry(driver: str) -> None:
-    """Nothing is sent after the client was closed, and nobody waits for the time of the retry."""
+def test_close_ends_the_wait_for_a_retry(driver: str) -> None:
+    """A closed client sends nothing more, and a call that waits to retry raises at once."""
 
     def close_after_the_first(client: Any) -> Any:
         return call_while(client, single, lambda: len(peer.requests) > 0, client.close)
@@ -154,7 +153,7 @@ def test_close_wakes_who_waits_to_retry(driver: str) -> None:
 
 
 def test_close_between_two_steps_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that has its transport already, but has not sent yet, does not send."""
+    """A call that has its transport, but has not sent yet, does not send."""
     with Peer([HANG]) as peer, Client(api_key="sk_test", base_url=peer.url) as client:
         take = client._pool.take
 
@@ -170,7 +169,7 @@ def test_close_between_two_steps_of_a_call(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_end_while_kept_connections_wait() -> None:
-    """What is aborted on a connection that was used before is not taken for stale, and sent again."""
+    """A request aborted on a kept connection is not mistaken for a stale one and sent again."""
     with nothing_left(first_then_hang(response())) as peer, Client(api_key="sk_test", base_url=peer.url) as client:
         results = client.cancel_batches(endless(), concurrency=4)
         assert len(list(itertools.islice(results, 4))) == 4
@@ -180,7 +179,7 @@ def test_end_while_kept_connections_wait() -> None:
         assert len(peer.requests) == 8
 
 
-# Ended from inside, by whoever reads the results
+# Ended by the code that reads the results
 
 AND_CLOSE: Script = [response(200, TASK, {"Connection": "close"}), CLOSE]
 
@@ -209,7 +208,7 @@ def close_in_another_thread(results: Generator[CancelResult]) -> None:
 
 @pytest.mark.parametrize("end", [leave, fail, throw, close_in_another_thread])
 def test_end_by_the_reader(connect: Connect, end: Callable[[Generator[CancelResult]], None]) -> None:
-    """However the generator is let go of, it ends its work, though the client stays open."""
+    """However the generator is left, its work ends, though the client stays open."""
     with nothing_left(first_then_hang(AND_CLOSE, 8)) as peer, connect(peer.url) as client:
         with contextlib.suppress(ZeroDivisionError, KeyboardInterrupt):
             end(client.cancel_batches(endless(), concurrency=4))
@@ -219,7 +218,7 @@ def test_end_by_the_reader(connect: Connect, end: Callable[[Generator[CancelResu
 
 @each_loop
 def test_close_in_another_task(driver: str) -> None:
-    """So it is when the generator is closed in another task than the one that reads."""
+    """A generator may be closed in another task than the one that reads."""
 
     async def close(client: AsyncClient) -> None:
         results = client.cancel_batches(endless(), concurrency=4)
@@ -235,7 +234,7 @@ def test_close_in_another_task(driver: str) -> None:
 
 @each_loop
 def test_end_while_asynchronous_pairs_wait(driver: str) -> None:
-    """Asynchronous pairs that do not come back keep nobody from leaving."""
+    """Results may be left while asynchronous pairs wait."""
 
     async def pairs() -> AsyncGenerator[tuple[str, str]]:
         yield "bkt_1", "0"
@@ -251,8 +250,7 @@ def test_end_while_asynchronous_pairs_wait(driver: str) -> None:
     assert time.monotonic() - started < 3
 
 
-def test_loop_that_ends_while_somebody_holds_the_generator() -> None:
-    """The end of the event loop ends the work."""
+def test_event_loop_that_ends_while_the_generator_is_held() -> None:
     held: list[Any] = []
 
     async def begin(client: AsyncClient) -> None:
@@ -264,7 +262,7 @@ def test_loop_that_ends_while_somebody_holds_the_generator() -> None:
 
 
 def test_tasks_of_the_loop_are_cancelled() -> None:
-    """Who cancels all tasks but the one that reads, as some do to shut down, ends the work too."""
+    """Cancelling all tasks but the one that reads, as some do to shut down, ends the work too."""
 
     async def begin(client: AsyncClient) -> None:
         results = client.cancel_batches(endless())
@@ -297,8 +295,8 @@ results = client.cancel_batches(("bkt_1", str(number)) for number in itertools.c
     ],
     ids=["exit", "exception", "ctrl-c"],
 )
-def test_a_script_that_leaves_its_results_behind_exits(body: str, code: int, last_lines: list[str]) -> None:
-    """At once, whatever is in flight, and without a word about threads."""
+def test_script_that_leaves_its_results_exits(body: str, code: int, last_lines: list[str]) -> None:
+    """At once, whatever is in flight, and with nothing about threads on stderr."""
     with Peer(lambda request: [HANG] if request.batch_id.endswith("9") else response()) as peer:
         process = subprocess.Popen([sys.executable, "-c", SCRIPT + body, peer.url], stderr=subprocess.PIPE, text=True)
         if code < 0:
@@ -323,7 +321,7 @@ def test_one_event_loop_after_another() -> None:
         for driver in ("asyncio", "asyncio", "trio"):
             run(driver, cancel)
         asyncio.run(client.close())
-        gc.collect()  # of the connections that nobody could close, whose loop is over
+        gc.collect()  # the connections of the loops that are over, which could not be closed
 
 
 # Processes that are forked
@@ -349,7 +347,7 @@ def in_a_fork(call: Callable[[], object]) -> str:
 
 
 def test_client_in_a_forked_child(connect: Connect) -> None:
-    """It opens its own connection, and leaves the parent's alone, also when it is closed at once."""
+    """It opens its own connection, and leaves the parent's alone, even if it is closed at once."""
     with Peer(echo) as peer, connect(peer.url) as client:
 
         def cancel() -> str:
@@ -369,7 +367,7 @@ def test_client_in_a_forked_child(connect: Connect) -> None:
 
 @pytest.mark.parametrize("begun", [True, False])
 def test_generator_in_a_forked_child(connect: Connect, begun: bool) -> None:
-    """One that has begun cannot be used in a child, but another one can; the parent's goes on."""
+    """One that has begun cannot be used in a child, but a new one can; the parent's continues."""
     with Peer(echo) as peer, connect(peer.url) as client:
         results = client.cancel_batches(("bkt_1", str(number)) for number in range(50))
         seen = [next(results).unwrap().task_id] if begun else []
@@ -388,31 +386,11 @@ def test_generator_in_a_forked_child(connect: Connect, begun: bool) -> None:
         assert sorted(seen, key=int) == [str(number) for number in range(50)]
 
 
-# Odd threads
+# Unusual threads and addresses
 
 
-@each_driver
-def test_context_variables(driver: str) -> None:
-    """A hook sees those of whoever asked for the results."""
-    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant")
-    seen: list[str] = []
-
-    def hook(_: object) -> None:
-        seen.append(tenant.get("none"))
-
-    async def async_hook(_: object) -> None:
-        hook(None)
-
-    token = tenant.set("ours")
-    http = {"event_hooks": {"request": [hook if driver == "threads" else async_hook]}}
-    with Peer(response()) as peer:
-        run(driver, many, http=http, base_url=peer.url)
-    tenant.reset(token)
-    assert seen == ["ours"] * 5
-
-
-def test_a_system_that_has_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that there are do the work; without any, the error says so, and nothing is stuck."""
+def test_system_out_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads that exist do the work; without any, the error is raised."""
     start, left = threading.Thread.start, 2
 
     def limited(thread: threading.Thread) -> None:
@@ -460,7 +438,7 @@ next(results)
 
 
 def test_gevent() -> None:
-    """Runs in greenlets, two at once, end as those in threads do."""
+    """Runs in greenlets, two at once, end as runs in threads do."""
     with Peer(response()) as peer, Peer([HANG]) as stuck:
         ended = subprocess.run(
             [sys.executable, "-W", "error", "-c", GREENLETS, peer.url, stuck.url],
@@ -473,7 +451,7 @@ def test_gevent() -> None:
 
 
 def test_timeout_of_connecting_to_many_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time-out is that of the attempt, however many addresses of the host stay silent."""
+    """The time-out bounds the attempt, however many addresses of the host do not respond."""
     look_up = socket.getaddrinfo
 
     def five(host: str, *args: Any, **options: Any) -> Any:
@@ -481,7 +459,7 @@ def test_timeout_of_connecting_to_many_addresses(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(socket, "getaddrinfo", five)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as stack:
-        for _ in range(3):  # they fill its queue, and it answers no more
+        for _ in range(3):  # they fill its backlog, so that it accepts no more
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(server.getsockname())

@@ -83,7 +83,7 @@ bounds = {
 }
 
 
-@settings(max_examples=400)
+@settings(max_examples=800)
 @given(st.lists(limits | failures, max_size=4), st.fixed_dictionaries(networks | bounds))
 def test_rules(servers: list[SimulatedServer], options: dict[str, Any]) -> None:
     """What holds against any servers, with any options."""
@@ -111,7 +111,7 @@ def test_rules(servers: list[SimulatedServer], options: dict[str, Any]) -> None:
         assert run.results[-1].attempts == 0, "though the run did not end the rest unsent"
 
 
-@settings(max_examples=250)
+@settings(max_examples=400)
 @given(st.lists(limits, max_size=3), st.fixed_dictionaries(networks), st.integers(1, 3))
 def test_a_server_that_lets_anything_through_ends_with_all_canceled(
     servers: list[SimulatedServer], network: dict[str, Any], max_retries: int

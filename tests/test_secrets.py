@@ -62,7 +62,6 @@ BODIES: dict[str, Script] = {
 HEADS: dict[str, Script] = {
     "400-in-head": response(400, ECHO, ECHO_HEADERS),
     "302-in-head": response(302, KEY, ECHO_HEADERS),
-    "503-in-head": response(503, ECHO, ECHO_HEADERS),
     "no-task-in-head": response(200, {}, ECHO_HEADERS),
     "reason-phrase": f"HTTP/1.1 401 {KEY}\r\nContent-Length: 0\r\n\r\n".encode(),
     "key-as-status-line": [f"{KEY}\r\n\r\n".encode(), CLOSE],
@@ -138,7 +137,7 @@ def _key(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_client(connect: Connect) -> None:
-    """No text of a client shows the key, nor does that of what it consists of."""
+    """Neither a client nor its attributes show the key."""
     with connect("http://127.0.0.1:1", api_key=None) as client:
         assert KEY not in f"{client.client!r} {client.client} {vars(client.client)}"
         assert KEY not in str(client.client._secret)
@@ -159,7 +158,7 @@ def test_error(failure: Failure, waits: list[float], caplog: pytest.LogCaptureFi
 
 
 def test_results(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-    """Nor does a result of many."""
+    """Nor does a bulk result."""
     with (
         Peer(lambda request: ALL[request.batch_id]) as peer,
         connect(peer.url, api_key=None, timeout=0.15, max_retries=0) as client,
@@ -175,7 +174,7 @@ def test_results(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("http_options", [None, {}])
 def test_log_of_httpx(connect: Connect, caplog: pytest.LogCaptureFixture, http_options: dict[str, Any] | None) -> None:
-    """httpx and httpcore log what SECURITY.md says, and no more."""
+    """httpx and httpcore log what SECURITY.md describes, and no more."""
     with Peer(response()) as peer, connect(peer.url, api_key=None, http_options=http_options) as client:
         client.cancel_batch("bkt_1", "btch_1")
     line = f'HTTP Request: POST {peer.url}/v1/buckets/bkt_1/batches/btch_1/cancel "HTTP/1.1 200 Whatever"'
@@ -190,7 +189,7 @@ def test_log_of_httpx(connect: Connect, caplog: pytest.LogCaptureFixture, http_o
 
 @pytest.mark.parametrize("url", ["https://name.invalid", "http://127.0.0.1:1", "http://localhost:1"])
 def test_failed_connection(failure: Failure, caplog: pytest.LogCaptureFixture, url: str) -> None:
-    """A host that there is not, or where nobody listens, on one address or two, shows no key."""
+    """An unknown host or a refused port, on one address or two, shows no key."""
     check(failure(url, api_key=None))
     assert KEY not in "".join(logged(caplog))
 
@@ -213,7 +212,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_redacted_json(value: Any) -> None:
-    """Wherever the key is in JSON, it is taken out, and nothing else is."""
+    """The key is removed wherever it is in JSON, and nothing else is."""
     redacted = Secret(KEY).redact(value)
     assert KEY not in repr(redacted)
     assert repr(redacted) == repr(value).replace(KEY, "[API key]")

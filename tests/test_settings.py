@@ -22,7 +22,7 @@ LOCAL = "http://127.0.0.1:1"
 
 @pytest.fixture
 def untouched() -> Iterator[str]:
-    """Return the URL of a peer to which nobody may even connect."""
+    """Return the URL of a peer; a connection to it fails the test."""
     with Peer(response()) as peer:
         yield peer.url
     assert peer.connections == 0
@@ -67,7 +67,7 @@ def test_argument_wins(cancel: Cancel, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_empty_variables(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty variable is as good as none."""
+    """An empty variable counts as absent."""
     set_variables(monkeypatch, "", "", "")
     with connect() as client:
         assert (client.client.namespace, client.client.base_url) == (None, "https://api.mixpeek.com")
@@ -86,14 +86,14 @@ def test_empty_variables(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_bad_variable(connect: Connect, monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str) -> None:
-    """A variable is checked as an argument is, and the error says what is wrong."""
+    """A variable is checked like an argument, and the error names it."""
     monkeypatch.setenv("MIXPEEK_API_KEY", "sk_test")
     monkeypatch.setenv(name, value)
     assert reason in refusal(connect, api_key=None)
 
 
 def test_repr(connect: Connect) -> None:
-    """A client shows where it sends."""
+    """It shows the base URL and the namespace."""
     with connect("http://127.0.0.1:1/x/", namespace="ns") as client:
         name = type(client.client).__name__
         assert repr(client.client) == f"{name}(base_url='http://127.0.0.1:1/x', namespace='ns')"
@@ -108,7 +108,7 @@ def test_repr(connect: Connect) -> None:
 @example("sk test")
 @example("sk\x7f")
 def test_key(key: str) -> None:
-    """A key is visible ASCII; what no header carries, or was plainly misread, is refused."""
+    """A key is visible ASCII; anything else is refused."""
     if key and key.isascii() and key.isprintable() and " " not in key:
         Client(base_url=LOCAL, api_key=key)
     else:
@@ -128,7 +128,7 @@ def test_key(key: str) -> None:
     ],
 )
 def test_bad_base_url(connect: Connect, url: Any) -> None:
-    """What is no base URL is refused, before the first request fails in some other way; no password is repeated."""
+    """An invalid base URL is refused when the client is made; a password in it is not repeated."""
     reason = refusal(connect, url)
     assert "base_url" in reason
     assert "geheim" not in reason
@@ -142,7 +142,7 @@ def test_bad_base_url(connect: Connect, url: Any) -> None:
 )
 @example("host", 65535, "x")
 def test_base_url(host: str, port: int, path: str) -> None:
-    """A host, a port and a path make one, in any case."""
+    """A host, a port and a path make one; the scheme is case-insensitive."""
     client = Client(api_key="sk_test", base_url=f"HTTP://{host}:{port}/{path}", allow_http=True)
     assert client.base_url == str(httpx.URL(f"http://{host}:{port}/{path}")).rstrip("/")
 
@@ -195,7 +195,7 @@ def test_timeout(timeout: float) -> None:
 
 
 def test_longest_timeout(cancel: Cancel) -> None:
-    """Sockets take it."""
+    """Sockets accept it."""
     with Peer(response()) as peer:
         cancel(peer.url, timeout=86_400)
 
@@ -211,7 +211,7 @@ BAD: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
 def test_bad_setting(connect: Connect, untouched: str, name: str, value: Any) -> None:
-    """Both clients refuse a setting of another kind, by its name, and so do their calls."""
+    """Both clients refuse an invalid setting and name it, and so do their calls."""
     assert name.replace("api_key", "API key") in refusal(connect, untouched, **{name: value})
     if name in {"namespace", "timeout", "max_retries"} and value is not None:
         with connect(untouched) as client:
@@ -219,7 +219,7 @@ def test_bad_setting(connect: Connect, untouched: str, name: str, value: Any) ->
 
 
 def test_http_client_of_the_other_kind() -> None:
-    """A synchronous client does not send for an asynchronous one, or the other way round."""
+    """Client needs an httpx.Client, and AsyncClient an httpx.AsyncClient."""
     with httpx.Client() as http:
         assert "httpx.AsyncClient" in refusal(AsyncClient, api_key="sk_test", http_client=http)
     assert "httpx.Client" in refusal(Client, api_key="sk_test", http_client=httpx.AsyncClient())
@@ -248,7 +248,7 @@ def test_identifier_too_long_for_a_url(connect: Connect, untouched: str, identif
 
 
 def test_closing(connect: Connect, untouched: str) -> None:
-    """A closed client says so, and closing twice is harmless."""
+    """A closed client raises ConfigurationError, and closing twice is harmless."""
     with connect(untouched) as client:
         client.close()
         client.close()
@@ -283,7 +283,7 @@ def test_closing_with_a_users_client(connect: Connect, untouched: str, close: Ca
 
 
 def test_loopback_needs_no_proxy(connect: Connect, untouched: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stays on this machine goes by no proxy, which would see the key."""
+    """Requests to this machine use no proxy, which would see the key."""
     for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy"):
         monkeypatch.setenv(name, untouched)
     with Peer(response()) as peer:
