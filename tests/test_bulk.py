@@ -294,7 +294,7 @@ def test_max_rate(connect: Connect) -> None:
 
 @pytest.mark.parametrize(("concurrency", "http_options"), [(1, None), (150, None), (24, {})])
 def test_concurrency(connect: Connect, concurrency: int, http_options: dict[str, Any] | None) -> None:
-    """As many requests are in flight once the window has opened, and no more; nor are there more connections or threads."""
+    """As many requests are in flight once the window has opened; nor are there more connections or threads."""
     lock = threading.Lock()
     begun = in_flight = most = 0
 
