@@ -1,57 +1,52 @@
-"""One call at a time from many places at once, and what it leaves behind."""
+"""A client that many threads or tasks share."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from bulk import wait_until
-from peer import HANG, Peer, Script, echo, response
+from peer import HANG, TASK, Peer, Script, response
 
 from mixpeek_batches import AsyncClient, Client
 
-WHOLE = response()
+BATCHES = [f"btch_{number}" for number in range(300)]
+
+
+def echo(request: Any) -> bytes:
+    """Respond with a task whose id is the batch in the path."""
+    return response(200, TASK | {"task_id": request.line.split(b"/")[5].decode()})
 
 
 def test_many_threads() -> None:
-    """Many threads share one Client, and each gets the answers to its own calls."""
-    wrong: list[object] = []
-
-    def run(client: Client, number: int) -> None:
-        for count in range(20):
-            batch = f"btch_{number}_{count}"
-            task = client.cancel_batch("bkt_1", batch)
-            if task.task_id != batch:
-                wrong.append(task)
-
-    with Peer(echo) as peer, Client(api_key="sk_test", base_url=peer.url) as client:
-        threads = [threading.Thread(target=run, args=(client, number)) for number in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert peer.connections <= 32
-    assert (wrong, len(peer.requests)) == ([], 320)
+    """Threads that share a Client get the responses to their own calls, over one connection each."""
+    with Peer(echo) as peer, Client(api_key="sk_test", base_url=peer.url) as client, ThreadPoolExecutor(16) as threads:
+        tasks = threads.map(lambda batch: client.cancel_batch("bkt_1", batch), BATCHES)
+        assert [task.task_id for task in tasks] == BATCHES
+        assert peer.connections <= 16
 
 
 def test_many_tasks() -> None:
-    """Many tasks share one AsyncClient, and each gets the answer to its own call."""
+    """So do tasks that share an AsyncClient."""
 
     async def run(url: str) -> list[str]:
         async with AsyncClient(api_key="sk_test", base_url=url) as client:
-            calls = (client.cancel_batch("bkt_1", str(number)) for number in range(200))
-            return [task.task_id for task in await asyncio.gather(*calls)]
+            tasks = await asyncio.gather(*(client.cancel_batch("bkt_1", batch) for batch in BATCHES))
+        return [task.task_id for task in tasks]
 
     with Peer(echo) as peer:
-        assert asyncio.run(run(peer.url)) == [str(number) for number in range(200)]
+        assert asyncio.run(run(peer.url)) == BATCHES
 
 
 @pytest.mark.parametrize(
-    "script", [[HANG], [WHOLE[:20], HANG], [WHOLE[:-1], HANG]], ids=["no-answer", "half-a-head", "half-a-body"]
+    "script",
+    [[HANG], [response()[:20], HANG], [response()[:-1], HANG]],
+    ids=["no-response", "half-a-head", "half-a-body"],
 )
 def test_cancelled_call_leaks_no_connection(script: Script) -> None:
-    """Calls that are cancelled in the middle leave no connection behind, and the client can go on."""
+    """Calls that are cancelled in flight leave no connection behind, and the client can be used again."""
 
     async def run(peer: Peer) -> None:
         async with AsyncClient(api_key="sk_test", base_url=peer.url) as client:
