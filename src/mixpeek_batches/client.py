@@ -1,4 +1,4 @@
-"""The clients: one call cancels one batch, and either gives its task or raises a MixpeekError."""
+"""The clients: one call cancels one batch, and either returns its task or raises a MixpeekError."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mixpeek_batches")
 
 Pair = tuple[str, str] | tuple[str, str, str | None]
-"""A bucket and a batch, and perhaps the namespace of both."""
+"""A bucket, a batch and, optionally, their namespace."""
 
 MAX_CONCURRENCY = 1000
 _USER_AGENT = "mixpeek-batches/{} python/{}.{}.{}".format(__version__, *sys.version_info)
@@ -87,12 +87,12 @@ class _BaseClient:
 
     @property
     def base_url(self) -> str:
-        """Where requests go."""
+        """The URL that requests are sent to."""
         return str(self._base_url)
 
     @property
     def namespace(self) -> str | None:
-        """The namespace that is sent where a call names none; None leaves the choice to the server."""
+        """The namespace for calls that pass none; None means the default namespace of the key."""
         return self._namespace
 
     def _per_call(self, timeout: float | None, max_retries: int | None) -> tuple[float, int]:
@@ -223,27 +223,27 @@ def _is_certificate_error(error: BaseException) -> bool:
 
 
 class Client(_BaseClient):
-    """Cancels batches. May be shared between threads, and is closed by `close()` or at the end of a `with` block.
+    """A client that cancels batches. Close it with `close()` or use it in a `with` block.
 
-    After a fork, a child process opens connections of its own.
+    It can be shared between threads. After a fork, the child process opens connections of its own.
 
     Args:
-        api_key: The key; without it, the environment's MIXPEEK_API_KEY.
-        namespace: A namespace's name or id, for calls that give none; without it MIXPEEK_NAMESPACE, and without that
-            the key's default namespace.
-        base_url: Where the API is; without it that of `http_client`, if it has one, then MIXPEEK_BASE_URL, and
-            without that https://api.mixpeek.com.
-        timeout: Seconds that one attempt may take as a whole, from connecting to the last byte. DNS lookup is not
+        api_key: The API key. Defaults to MIXPEEK_API_KEY.
+        namespace: The name or id of the namespace for calls that pass none. Defaults to MIXPEEK_NAMESPACE, or else to
+            the default namespace of the key.
+        base_url: The URL of the API. Defaults to the base URL of `http_client` if it has one, then to MIXPEEK_BASE_URL,
+            or else to https://api.mixpeek.com.
+        timeout: The deadline of one attempt as a whole in seconds, from connecting to the last byte. DNS lookup is not
             included.
         max_retries: How often a transient failure is retried.
-        http_client: An httpx client to send with, with its proxies, certificates, hooks, cookies and auth, which may
-            take the place of a key. It stays yours to close. Waiting for a connection in its pool is no part of
-            `timeout`, and its transport bounds the time of each read and not of all the headers together. What its
-            hooks or its transport raise, and is no failure of the network, comes out as it is, and is not retried.
-        allow_http: Allow a base URL that is neither https nor on this machine: the key is sent unencrypted.
+        http_client: An httpx client to send requests with, including its proxies, certificates, hooks, cookies, and
+            auth, which can replace the API key. You close it yourself. Waiting for a connection in its pool does not
+            count towards `timeout`, and its transport bounds the time of each read rather than of all headers together.
+            Exceptions of its hooks and transport that are not network failures are raised unchanged and not retried.
+        allow_http: Allow a base URL that is neither https nor on the loopback interface. The key is sent unencrypted.
 
     Raises:
-        ConfigurationError: There is no key, or a setting may not be used.
+        ConfigurationError: If the key is missing or a setting is not valid.
     """
 
     _http: httpx.Client | None
@@ -290,9 +290,9 @@ class Client(_BaseClient):
         self.close()
 
     def close(self) -> None:
-        """Close the connections, and end what is in flight in any thread. A second time does nothing.
+        """Close all connections and end requests that are in flight in any thread. Closing twice is harmless.
 
-        A request that an `http_client` of yours has in flight is left to it.
+        Requests that an `http_client` of yours has in flight are left to it.
         """
         if self._pool.closed:
             return
@@ -313,23 +313,23 @@ class Client(_BaseClient):
         timeout: float | None = None,
         max_retries: int | None = None,
     ) -> TaskResponse:
-        """Cancel a batch. Doing it again does no harm and gives the same task.
+        """Cancel a batch. Cancelling it again does no harm and returns the same task.
 
         Args:
-            bucket_identifier: The bucket that holds the batch; sent as one path segment, whatever is in it.
-            batch_id: The batch; likewise.
-            namespace: The name or id of the bucket's namespace, in place of the client's.
-            timeout: Seconds that one attempt may take, in place of the client's.
-            max_retries: How often a transient failure is retried, in place of the client's.
+            bucket_identifier: The bucket that holds the batch, percent-encoded into one path segment.
+            batch_id: The batch, likewise.
+            namespace: The name or id of the namespace of the bucket, instead of that of the client.
+            timeout: The deadline of one attempt in seconds, instead of that of the client.
+            max_retries: How often a transient failure is retried, instead of that of the client.
 
         Returns:
-            The batch's task. Its status is `TaskStatus.CANCELED`, unless the server says otherwise.
+            The task of the batch. Its status is `TaskStatus.CANCELED`, unless the server reports another one.
 
         Raises:
-            ConfigurationError: An argument may not be sent, or the client is closed; nothing was sent.
-            APIConnectionError: No attempt got a complete response; APITimeoutError if the last one ran out of time.
-            APIStatusError: The server refused, or failed in every attempt; a subclass by status.
-            APIResponseValidationError: The server reported success, and its body is not a task.
+            ConfigurationError: If an argument is not valid or the client is closed. Nothing was sent.
+            APIConnectionError: If no attempt got a complete response; APITimeoutError if the last one timed out.
+            APIStatusError: If the server rejected the request, or failed in every attempt; a subclass by status code.
+            APIResponseValidationError: If the server reported success, but the body is not a task.
         """
         outcome, _ = self._cancel(bucket_identifier, batch_id, namespace, timeout, max_retries)
         if isinstance(outcome, MixpeekError):
@@ -366,30 +366,30 @@ class Client(_BaseClient):
         namespace: str | None = None,
         max_rate: float | None = None,
     ) -> Generator[CancelResult]:
-        """Cancel many batches, and yield a result for each as it ends, in no certain order.
+        """Cancel many batches, and yield a result for each as it finishes, in no particular order.
 
-        One batch's failure is its own result, and the others go on. Where the server limits the rate (429, or 503
-        with Retry-After), nothing is sent before Retry-After is over, and then as fast as the server lets through; a
-        batch that was refused so goes back into the queue and spends no retry. A 503 without Retry-After slows the
-        run down too, but is retried as a transient failure. The rest ends unsent, with the error
-        that was met (`attempts` is 0), once nothing has got through for 60 s, where the server asks for a longer
-        wait, after a 401 before anything was cancelled, and after as many batches in a row that could not be
-        delivered as may be in flight, 16 at least.
+        A failure is the result of its batch; the others continue. If the server limits the rate (429, or 503 with
+        Retry-After), nothing is sent until Retry-After has passed, and then at the rate that the server accepts. A
+        batch that was rejected for this reason returns to the queue without using up a retry. A 503 without Retry-After
+        also slows the run down, but is retried as a transient failure.
 
-        Leaving the loop, closing the generator or the client, or an exception where the results are used ends the
-        work: nothing more is sent, and what is in flight may or may not be carried out; to cancel it again does no
-        harm. `pairs` is advanced in the thread that asks for results, and no further than needed, so that it may be
-        infinite.
+        The remaining batches are not sent, and get the error that ended the run (`attempts` is 0), when nothing was
+        accepted for 60 s or the server asks for a longer wait, after a 401 if nothing was cancelled before, and after
+        as many undeliverable batches in a row as may be in flight, but at least 16.
+
+        Leaving the loop, closing the generator or the client, or an exception in the loop ends the run: nothing more is
+        sent. Requests in flight may or may not take effect; cancelling the same batches again does no harm. `pairs` is
+        advanced in the thread that asks for results, and only as needed, so it can be infinite.
 
         Args:
-            pairs: A bucket and a batch each, and perhaps a namespace as a third.
-            concurrency: How many requests may be in flight at a time, from 1 to 1000.
-            namespace: The namespace of pairs that name none, in place of the client's.
-            max_rate: How many requests may be sent in a second; None for no bound but the server's.
+            pairs: A bucket, a batch and, optionally, a namespace each.
+            concurrency: How many requests can be in flight at the same time, from 1 to 1000.
+            namespace: The namespace of pairs that contain none, instead of that of the client.
+            max_rate: How many requests can be sent per second. By default only the server limits the rate.
 
         Raises:
-            ConfigurationError: The client is closed, or another argument than a pair may not be used. What `pairs`
-                raises is raised when all that came before it has ended.
+            ConfigurationError: If the client is closed, or an argument other than a pair is not valid. Exceptions of
+                `pairs` are raised after the results of all pairs before it.
         """
         return self._run(pairs, concurrency, namespace, max_rate).results()
 
@@ -468,21 +468,21 @@ class Client(_BaseClient):
 
 
 class AsyncClient(_BaseClient):
-    """Cancels batches from asyncio or trio. May be shared between the tasks of one event loop.
+    """A client that cancels batches from asyncio or trio. It can be shared between the tasks of one event loop.
 
-    It may be used in another event loop once the first is over, and opens connections of its own there.
+    Once that loop has finished, it can be used in another one, where it opens connections of its own.
 
     Args:
-        api_key: As for Client, and so are the others.
+        api_key: See Client.
         namespace: See Client.
         base_url: See Client.
         timeout: See Client.
         max_retries: See Client.
-        http_client: An httpx.AsyncClient to send with; see Client. Its time is bounded as a whole.
+        http_client: An httpx.AsyncClient, see Client. Here `timeout` also bounds the time of all headers together.
         allow_http: See Client.
 
     Raises:
-        ConfigurationError: There is no key, or a setting may not be used.
+        ConfigurationError: If the key is missing or a setting is not valid.
     """
 
     _http: httpx.AsyncClient | None
@@ -530,7 +530,7 @@ class AsyncClient(_BaseClient):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections, and end what is in flight in any task. A second time does nothing."""
+        """Close all connections and end requests that are in flight in any task. Closing twice is harmless."""
         import anyio.lowlevel  # noqa: PLC0415 - a program without an event loop need not load it
 
         if self._pool.closed:
@@ -552,23 +552,23 @@ class AsyncClient(_BaseClient):
         timeout: float | None = None,
         max_retries: int | None = None,
     ) -> TaskResponse:
-        """Cancel a batch, as Client.cancel_batch does.
+        """Cancel a batch, as `Client.cancel_batch` does.
 
         Args:
-            bucket_identifier: The bucket that holds the batch; sent as one path segment, whatever is in it.
-            batch_id: The batch; likewise.
-            namespace: The name or id of the bucket's namespace, in place of the client's.
-            timeout: Seconds that one attempt may take, in place of the client's.
-            max_retries: How often a transient failure is retried, in place of the client's.
+            bucket_identifier: The bucket that holds the batch, percent-encoded into one path segment.
+            batch_id: The batch, likewise.
+            namespace: The name or id of the namespace of the bucket, instead of that of the client.
+            timeout: The deadline of one attempt in seconds, instead of that of the client.
+            max_retries: How often a transient failure is retried, instead of that of the client.
 
         Returns:
-            The batch's task. Its status is `TaskStatus.CANCELED`, unless the server says otherwise.
+            The task of the batch. Its status is `TaskStatus.CANCELED`, unless the server reports another one.
 
         Raises:
-            ConfigurationError: An argument may not be sent, or the client is closed; nothing was sent.
-            APIConnectionError: No attempt got a complete response; APITimeoutError if the last one ran out of time.
-            APIStatusError: The server refused, or failed in every attempt; a subclass by status.
-            APIResponseValidationError: The server reported success, and its body is not a task.
+            ConfigurationError: If an argument is not valid or the client is closed. Nothing was sent.
+            APIConnectionError: If no attempt got a complete response; APITimeoutError if the last one timed out.
+            APIStatusError: If the server rejected the request, or failed in every attempt; a subclass by status code.
+            APIResponseValidationError: If the server reported success, but the body is not a task.
         """
         timeout, max_retries = self._per_call(timeout, max_retries)
         request = self._request(bucket_identifier, batch_id, namespace, timeout)
@@ -590,19 +590,19 @@ class AsyncClient(_BaseClient):
         namespace: str | None = None,
         max_rate: float | None = None,
     ) -> AsyncGenerator[CancelResult]:
-        """Cancel many batches, as Client.cancel_batches does.
+        """Cancel many batches, as `Client.cancel_batches` does.
 
-        To leave the loop early under trio, wrap the results in `contextlib.aclosing`, as trio demands of any generator.
+        If you leave the loop early under trio, wrap the results in `contextlib.aclosing`, as for any generator in trio.
 
         Args:
-            pairs: A bucket and a batch each, and perhaps a namespace as a third; advanced in this event loop.
-            concurrency: How many requests may be in flight at a time, from 1 to 1000.
-            namespace: The namespace of pairs that name none, in place of the client's.
-            max_rate: How many requests may be sent in a second; None for no bound but the server's.
+            pairs: A bucket, a batch and, optionally, a namespace each; advanced in this event loop.
+            concurrency: How many requests can be in flight at the same time, from 1 to 1000.
+            namespace: The namespace of pairs that contain none, instead of that of the client.
+            max_rate: How many requests can be sent per second. By default only the server limits the rate.
 
         Raises:
-            ConfigurationError: The client is closed, or another argument than a pair may not be used. What `pairs`
-                raises is raised when all that came before it has ended.
+            ConfigurationError: If the client is closed, or an argument other than a pair is not valid. Exceptions of
+                `pairs` are raised after the results of all pairs before it.
         """
         from ._bulk import AsyncRun  # noqa: PLC0415 - not needed for a single call
 
