@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import itertools
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import httpx
 import pytest
 import respx
 import vcr  # type: ignore[import-untyped]
-from bulk import call_while, each_driver, many, our_threads, run, single
+from bulk import PAIRS, Caller, call_while, each_driver, many, our_threads, run, single
 from httpx_aiohttp import HttpxAiohttpClient
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
@@ -169,16 +170,17 @@ def test_what_a_users_client_brings(driver: str, call: Any, urls: list[str]) -> 
         headers = {"X-Trace": "7", "Authorization": "Bearer other"}
         http = {"base_url": f"{peer.url}/gateway", "headers": headers, "cookies": {"a": "b"}}
         run(driver, call, http=http)
-        run(driver, call, http=http | {"auth": ("user", "password")}, api_key=None)
+        for api_key in (None, "sk_test"):
+            run(driver, call, http=http | {"auth": ("user", "password")}, api_key=api_key)
         with pytest.raises(ConfigurationError, match="both"):
             run(driver, call, http=http, base_url=peer.url)
-    assert len(peer.requests) == 2 * len(urls)
+    assert len(peer.requests) == 3 * len(urls)
     for request in peer.requests:
         assert request.line.startswith(b"POST /gateway/v1/buckets/bkt_1/batches/")
         assert request.header("X-Trace") == b"7"
         assert (request.header("Cookie") or b"").endswith(b"a=b")
     sent = [request.header("Authorization") for request in peer.requests]
-    assert sent == [b"Bearer sk_test"] * len(urls) + [b"Basic dXNlcjpwYXNzd29yZA=="] * len(urls)
+    assert sent == [b"Bearer sk_test"] * len(urls) + [b"Basic dXNlcjpwYXNzd29yZA=="] * 2 * len(urls)
 
 
 @each_driver
@@ -204,6 +206,24 @@ def test_httpx_aiohttp(call: Any, urls: list[str]) -> None:
     with Peer(response()) as peer:
         asyncio.run(main(peer.url))
     assert len(peer.requests) == len(urls)
+
+
+def test_leaving_while_a_users_client_hangs(connect: Callable[..., Caller]) -> None:
+    """A thread that the user's httpx client blocks does not hold up the caller."""
+    leaving = threading.Event()
+
+    def respond(request: ReceivedRequest) -> bytes:
+        if request.batch_id != "0":
+            leaving.wait(10)
+        return response()
+
+    with Peer(respond) as peer, connect(peer.url, http_options={}) as client:
+        results = client.cancel_batches(PAIRS)
+        assert next(results).canceled
+        started = time.monotonic()
+        results.close()
+        assert time.monotonic() - started < 3
+        leaving.set()
 
 
 @each_driver
