@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import time
@@ -12,6 +13,8 @@ from .errors import APIConnectionError, APIStatusError, MixpeekError
 
 if TYPE_CHECKING:
     import httpx
+
+logger = logging.getLogger("mixpeek_batches")
 
 MAX_RETRY_AFTER = 60.0
 """Seconds; a longer Retry-After is not waited for."""
@@ -52,6 +55,12 @@ def delay(error: MixpeekError, retry: int) -> float:
 def backoff(retry: int) -> float:
     """Return an exponential back-off in seconds; jitter takes up to half of it."""
     return min(_MAX_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(retry, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def log_retry(bucket: str, batch: str, attempt: int, attempts: int, wait: float, error: MixpeekError) -> None:
+    """Log that an attempt failed and is retried."""
+    message = "Batch %r of bucket %r: attempt %d of %d failed, next in %.2f s: %s"
+    logger.warning(message, batch, bucket, attempt, attempts, wait, error)
 
 
 def retry_after(headers: httpx.Headers) -> float | None:

@@ -242,10 +242,12 @@ class Scheduler:
                 return
         elif job._retries < self._max_retries and _retries.is_transient(outcome) and not self._stopped:
             job.error = outcome
-            due = now + _retries.delay(outcome, job._retries)
+            wait = _retries.delay(outcome, job._retries)
             job._retries += 1
             self._order += 1
-            heapq.heappush(self._backing_off, (due, self._order, job))
+            heapq.heappush(self._backing_off, (now + wait, self._order, job))
+            attempts = self._max_retries + 1
+            _retries.log_retry(job.bucket_identifier, job.batch_id, job._retries, attempts, wait, outcome)
             return
         elif isinstance(outcome, APIConnectionError):
             self._undelivered += 1

@@ -36,13 +36,13 @@ Pair = tuple[str, str] | tuple[str, str, str | None]
 MAX_CONCURRENCY = 1000
 _USER_AGENT = "mixpeek-batches/{} python/{}.{}.{}".format(__version__, *sys.version_info)
 _HEADERS = [(b"Accept", b"application/json"), (b"Accept-Encoding", b"gzip"), (b"User-Agent", _USER_AGENT.encode())]
-# What the network, or httpx on its behalf, fails with. Anything else is a bug in a hook or in a transport of the
-# user's, and comes out as it is; so does what a hook's raise_for_status() raises.
+# Network failures. Anything else is a bug in a hook or a transport of the user's, and is raised as it is; so is what a
+# hook's raise_for_status() raises.
 _NETWORK_ERRORS = (httpx.RequestError, httpx.StreamError, OSError)
 
 
 class _Clock:
-    """When the attempt of a user's httpx client began: once it had a connection, if its transport says so."""
+    """When an attempt through the user's httpx client started: once it has a connection, if its transport tells."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -54,11 +54,11 @@ class _Clock:
 
 
 class _BaseClient:
-    """What both clients share: everything but waiting for the network."""
+    """Everything that both clients share, which is all but waiting for the network."""
 
     _http: httpx.Client | httpx.AsyncClient | None
     _pool: Pool[Any]
-    # For the repr of one that could not be made.
+    # Class attributes, for the repr of a client whose __init__ failed.
     _base_url = httpx.URL("")
     _namespace: str | None = None
 
@@ -104,7 +104,7 @@ class _BaseClient:
     def _request(
         self, bucket_identifier: str, batch_id: str, namespace: str | None, timeout: float | None = None
     ) -> httpx.Request:
-        """Make a request for the user's httpx client or, where there is none, for a transport of our own."""
+        """Build the request, for the user's httpx client if there is one, else for a transport of our own."""
         timeout = self._timeout if timeout is None else timeout
         namespace = self._namespace if namespace is None else _settings.checked_namespace(namespace)
         # What is sent is the generated operation's to say; how it is sent, and what is made of the answer, is ours.
@@ -135,13 +135,13 @@ class _BaseClient:
     def _failure(
         self, request: httpx.Request, started: float, timeout: float, error: Exception, *, closed: bool
     ) -> MixpeekError:
-        """Make our error of one from the network."""
+        """Turn a network error into one of ours."""
         failure: APIConnectionError
         cause = error.__cause__
         if closed:
-            failure = APIConnectionError(f"The client was closed before {request.url.host} had answered.")
+            failure = APIConnectionError(f"The client was closed before {request.url.host} had responded.")
             failure._transient = False
-        # httpx-aiohttp calls a connection that is refused or reset a time-out too; what it made its error of tells.
+        # httpx-aiohttp reports a refused or reset connection as a time-out too; the cause tells them apart.
         elif isinstance(error, httpx.TimeoutException | TimeoutError) and (
             not isinstance(cause, OSError) or isinstance(cause, TimeoutError)
         ):
@@ -150,7 +150,7 @@ class _BaseClient:
             reason = " ".join(self._secret.redact(str(error)).split()).rstrip(".") or type(error).__name__
             failure = APIConnectionError(f"The connection to {request.url.host} failed: {reason}.")
             failure._transient = not _is_certificate_error(error)
-        # The error from below is not kept as the cause: it and its frames hold the request, and so the key.
+        # The original error is not kept as the cause: it and its frames hold the request, and so the key.
         logger.debug(
             "%s %s -> %s in %.3f s", request.method, request.url.raw_path.decode(), failure, time.monotonic() - started
         )
@@ -171,15 +171,15 @@ class _BaseClient:
         return interpret(request, response, body, self._secret)
 
     def _retry_in(self, error: MixpeekError, retry: int, max_retries: int, bucket: str, batch: str) -> float | None:
-        """Say how many seconds to wait before the next attempt; None if there is to be none."""
+        """Return how many seconds to wait before the next attempt, or None if there is none."""
         if retry >= max_retries or not _retries.is_transient(error):
             return None
         wait = _retries.delay(error, retry)
-        _log_retry(bucket, batch, retry + 1, max_retries + 1, wait, error)
+        _retries.log_retry(bucket, batch, retry + 1, max_retries + 1, wait, error)
         return wait
 
     def _scheduler(self, concurrency: int, namespace: str | None, max_rate: float | None) -> Scheduler:
-        """Make the scheduler of a bulk run, once all of its settings are checked."""
+        """Check the settings of a bulk run, and return its scheduler."""
         from ._scheduler import Scheduler  # noqa: PLC0415 - not needed for a single call
 
         _settings.checked_count(concurrency, "concurrency", least=1)
@@ -195,25 +195,13 @@ class _BaseClient:
             raise ConfigurationError(_settings.CLOSED)
 
 
-def _log_retry(bucket: str, batch: str, attempt: int, attempts: int, wait: float, error: MixpeekError) -> None:
-    logger.warning(
-        "Batch %r of bucket %r: attempt %d of %d failed, next in %.2f s: %s",
-        batch,
-        bucket,
-        attempt,
-        attempts,
-        wait,
-        error,
-    )
-
-
 def _is_lost(outcome: object) -> bool:
-    """Tell whether a connection was lost, where another may do."""
+    """Return whether the connection was lost, so that a new one may work."""
     return isinstance(outcome, APIConnectionError) and outcome._transient and not isinstance(outcome, APITimeoutError)
 
 
 def _is_certificate_error(error: BaseException) -> bool:
-    """Tell whether the server's certificate was refused, which stays so."""
+    """Return whether the server's certificate was rejected, which no retry changes."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -406,7 +394,7 @@ class Client(_BaseClient):
     def _attempt(
         self, request: httpx.Request, timeout: float, in_flight: InFlight, *, resend: bool = True
     ) -> tuple[TaskResponse | MixpeekError, int]:
-        """Send a request, and give the outcome and how many times it was sent.
+        """Send a request, and return the outcome and how many times it was sent.
 
         Args:
             request: The request.
@@ -613,7 +601,7 @@ class AsyncClient(_BaseClient):
         return AsyncRun(pairs, namespace or self._namespace, scheduler, self._request, send, self._runs).results()
 
     async def _closing(self, seconds: float) -> bool:
-        """Wait, and tell whether the client was closed meanwhile."""
+        """Wait, and return whether the client was closed meanwhile."""
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
         with anyio.CancelScope() as scope:
@@ -627,7 +615,7 @@ class AsyncClient(_BaseClient):
     async def _attempt(
         self, request: httpx.Request, timeout: float, *, resend: bool = True
     ) -> tuple[TaskResponse | MixpeekError, int]:
-        """Send a request, see Client."""
+        """Send a request, as Client._attempt does."""
         if self._http is not None:
             self._check_open()
             return await self._exchange(self._http, request, timeout), 1
