@@ -441,7 +441,7 @@ def test_mock_refuses_a_host_of_another_machine(run: Run) -> None:
     """A host that is not this machine's is told in one sentence."""
     done = run("mock", "--host", "192.0.2.1")
     assert done.returncode == 2
-    assert "192.0.2.1 is no address of this machine" in _one_sentence(done)
+    assert "192.0.2.1 is not an address of this machine" in _one_sentence(done)
 
 
 @pytest.mark.parametrize(
