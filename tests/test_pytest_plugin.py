@@ -27,7 +27,8 @@ def test_the_fixture(pytester: pytest.Pytester) -> None:
         @pytest.mark.parametrize("number", range(3))
         def test_empty(mixpeek_mock, number):
             mock = mixpeek_mock
-            assert (mock.batches, mock.requests, mock.faults) == ([], [], [])
+            assert (mock.batches, mock.requests, mock.faults, mock.on_request) == ([], [], [], None)
+            mock.on_request = print
             headers = {"Authorization": "Bearer sk_mine", "X-Namespace": "mine"}
             assert httpx.post(mock.url + "/v1/buckets/a/batches/b/cancel", headers=headers).status_code == 401
             mock.add_batch("a", "b", namespace="mine")

@@ -14,6 +14,9 @@ from mixpeek_batches.errors import ConfigurationError
 
 from .checks import check_items, check_json, text_field
 
+CANCELABLE = frozenset({TaskStatus.PENDING, TaskStatus.IN_PROGRESS, TaskStatus.PROCESSING, TaskStatus.UNKNOWN})
+"""The statuses from which a batch becomes CANCELED. Cancelling a CANCELED batch again succeeds; all others refuse."""
+
 DEFAULT_NAMESPACE = "default"
 
 _Items = Sequence[str | dict[str, Any]]

@@ -13,15 +13,12 @@ from mixpeek_batches_api.models import TaskStatus
 
 from mixpeek_batches.errors import ConfigurationError
 
-from .batch import DEFAULT_NAMESPACE, Batch
+from .batch import CANCELABLE, DEFAULT_NAMESPACE, Batch
 from .checks import call_with_fields, check_text
 from .faults import FaultPlan
 from .limits import Limits
 from .requests import RequestLog
 from .responses import MockResponse, error_response
-
-CANCELABLE = frozenset({TaskStatus.PENDING, TaskStatus.IN_PROGRESS, TaskStatus.PROCESSING, TaskStatus.UNKNOWN})
-"""The statuses from which a batch becomes CANCELED. Cancelling a CANCELED batch again succeeds; all others refuse."""
 
 DEFAULT_KEY = "sk_mock_0123456789abcdef"
 
