@@ -11,7 +11,6 @@ import httpx
 import pytest
 from mock_support import BEARER, PATH, REQUEST, connect, http_client, is_envelope, raw, send, wait_until
 
-from mixpeek_batches import ConfigurationError
 from mixpeek_batches.mock import MockServer
 
 
@@ -206,64 +205,3 @@ def test_fail_randomly(mock: MockServer) -> None:
     assert [send(mock).status_code for _ in range(3)] == [418, 500, 500]
     mock.clear_faults()
     assert send(mock).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        *(({"rate": rate}, "rate must be a number from 0 to 1") for rate in (2, -0.1, True, "1")),
-        *(
-            ({"rate": 1, "faults": faults}, "faults must be a non-empty list")
-            for faults in ((), {"fault": 500}, "reset")
-        ),
-        ({"rate": 1, "faults": [{"fault": 700}]}, "fault must be an HTTP status code"),
-        ({"rate": 1, "seed": "x"}, "seed must be a whole number"),
-    ],
-)
-def test_invalid_random_faults(mock: MockServer, arguments: dict[str, Any], message: str) -> None:
-    """An invalid argument is refused, and nothing goes wrong."""
-    with pytest.raises(ConfigurationError, match=f"^{message}"):
-        mock.fail_randomly(**arguments)
-    assert send(mock).status_code == 200
-
-
-# --- Invalid faults ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("message", "faults"),
-    [
-        (
-            "fault must be an HTTP status code from 200 to 599 or one of latency, reset, truncated, malformed, not ",
-            [
-                {"fault": fault}
-                for fault in (100, 199, 600, -503, 10**30, 503.0, "503", "status", "", None, True, {"a": 1})
-            ],
-        ),
-        ("retry_after does not go with the fault 'reset'", [{"fault": "reset", "retry_after": 1}]),
-        ("body does not go with the fault 'latency'", [{"fault": "latency", "seconds": 1, "body": False}]),
-        ("seconds does not go with the fault 503", [{"fault": 503, "seconds": 0}]),
-        ("acted does not go with the fault 'truncated'", [{"fault": "truncated", "acted": True}]),
-        ("acted must be true or false", [{"fault": "reset", "acted": 1}, {"fault": 503, "acted": None}]),
-        ("The fault 200 needs a body", [{"fault": 200}]),
-        (
-            "seconds must be a number from 0 to 3600 for latency",
-            [{"fault": "latency", "seconds": seconds} for seconds in (None, -1, 3601, float("nan"), "1", 10**400)],
-        ),
-        (
-            "retry_after must be a number from -1000000000000 to 1000000000000, or printable ASCII text",
-            [{"fault": 503, "retry_after": value} for value in (float("inf"), True, "a\r\nX: y", "ü", b"1", 10**400)],
-        ),
-        (
-            "times must be a whole number from 1 to 1000000",
-            [{"fault": 503, "times": times} for times in (0, 1.0, "2", None, True, 10**30)],
-        ),
-        ("body must be JSON", [{"fault": 503, "body": {1, 2}}, {"fault": 503, "body": float("nan")}]),
-    ],
-)
-def test_invalid_faults(mixpeek_mock: MockServer, faults: list[dict[str, Any]], message: str) -> None:
-    """An invalid argument is refused in one sentence that says what is allowed, and nothing is planned."""
-    for arguments in faults:
-        with pytest.raises(ConfigurationError, match=rf"^{message}[^\n]*\.$"):
-            mixpeek_mock.fail_next(**arguments)
-    assert mixpeek_mock.faults == []

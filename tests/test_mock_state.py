@@ -178,45 +178,83 @@ def test_details_say_what_was_not_found(state: MockState) -> None:
 # --- Invalid arguments ------------------------------------------------------------------------------------------------
 
 
-def _start(state: MockState, **arguments: Any) -> None:
+def _server(state: MockState, **arguments: Any) -> None:
     MockServer(**arguments)
 
 
-@pytest.mark.parametrize(
-    ("call", "arguments", "message"),
-    [
-        (MockState.add_batch, GOOD | {"bucket_identifier": ""}, "bucket_identifier must be a non-empty string, not ''"),
-        (MockState.add_batch, GOOD | {"batch_id": None}, "batch_id must be a non-empty string"),
-        (MockState.add_batch, GOOD | {"batch_id": "a\udfff"}, "batch_id must be valid Unicode"),
-        (MockState.add_batch, GOOD | {"status": "pending"}, "status 'pending' is not one of PENDING, "),
-        (MockState.add_batch, GOOD | {"status": ["PENDING"]}, r"status \['PENDING'\] is not one of PENDING, "),
-        (MockState.add_batch, GOOD | {"namespace": ""}, "namespace must be a non-empty string"),
-        (MockState.add_batch, GOOD | {"inputs": "text"}, "inputs must be a list of strings and JSON objects"),
-        (MockState.add_batch, GOOD | {"inputs": [1]}, "inputs must be a list"),
-        (MockState.add_batch, GOOD | {"inputs": None}, "inputs must be a list"),
-        (MockState.add_batch, GOOD | {"inputs": [{"a": object()}]}, "inputs must be JSON: Object of type object"),
-        (MockState.add_batch, GOOD | {"outputs": [["a"]]}, "outputs must be a list"),
-        (MockState.add_batch, GOOD | {"outputs": [{"a": float("nan")}]}, "outputs must be JSON"),
-        (MockState.add_batch, GOOD | {"additional_data": []}, "additional_data must be a JSON object or null"),
-        (MockState.add_batch, GOOD | {"additional_data": {"a": {1, 2}}}, "additional_data must be JSON"),
-        (MockState.add_batch, GOOD | {"task_id": 7}, "task_id must be a non-empty string"),
-        (MockState.add_key, {"key": "", "namespaces": ["a"]}, "key must be a non-empty string"),
-        (MockState.add_key, {"key": "k", "namespaces": []}, "namespaces must be a list of at least one name"),
-        (MockState.add_key, {"key": "k", "namespaces": "a"}, "namespaces must be a list"),
-        (MockState.add_key, {"key": "k", "namespaces": ["a", 7]}, "a name in namespaces must be a non-empty string"),
-        (MockState.add_key, {"key": "k", "namespaces": ["a"], "default": []}, r"default \[\] is not one of namespaces"),
-        (MockState.add_namespace, {"name": ""}, "name must be a non-empty string"),
-        (MockState.add_namespace, {"name": "a", "namespace_id": 7}, "namespace_id must be a non-empty string"),
-        (_start, {"api_key": "\ud800"}, "api_key must be valid Unicode"),
-        (_start, {"host": None}, "host must be a non-empty string, not None"),
-        *((_start, {"port": port}, "port must be a whole number from 0 to 65535") for port in ("80", 1.0, True, -1)),
-    ],
-)
-def test_invalid_arguments(state: MockState, call: Callable[..., Any], arguments: dict[str, Any], message: str) -> None:
-    """An invalid argument is refused in one sentence that names it, and nothing is added."""
-    with pytest.raises(ConfigurationError, match=rf"^{message}[^\n]*\.$"):
-        call(state, **arguments)
-    assert state.batches == []
+NAN, HUGE = float("nan"), 10**400
+ADD, FAIL, RANDOM = MockState.add_batch, MockState.fail_next, MockState.fail_randomly
+INVALID: dict[str, tuple[Callable[..., Any], list[dict[str, Any]]]] = {
+    "bucket_identifier must be a non-empty string, not ": (ADD, [{"bucket_identifier": ""}, {"bucket_identifier": 7}]),
+    "batch_id must be a non-empty string, not None": (ADD, [{"batch_id": None}]),
+    "batch_id must be valid Unicode; .* contains a lone surrogate": (ADD, [{"batch_id": "a\udfff"}]),
+    r"status .* is not one of PENDING, ": (ADD, [{"status": status} for status in ("pending", None, ["PENDING"])]),
+    "namespace must be a non-empty string": (ADD, [{"namespace": ""}]),
+    "inputs must be a list of strings and JSON objects": (ADD, [{"inputs": x} for x in ("text", [1], None, {"a"})]),
+    "inputs must be JSON: Object of type object": (ADD, [{"inputs": [{"a": object()}]}]),
+    "outputs must be a list": (ADD, [{"outputs": [["a"]]}]),
+    "outputs must be JSON": (ADD, [{"outputs": [{"a": NAN}]}]),
+    "additional_data must be a JSON object or null": (ADD, [{"additional_data": "a"}]),
+    "additional_data must be JSON": (ADD, [{"additional_data": {"a": {1, 2}}}]),
+    "task_id must be a non-empty string": (ADD, [{"task_id": 7}]),
+    "key must be a non-empty string": (MockState.add_key, [{"key": "", "namespaces": ["a"]}]),
+    "namespaces must be a list of at least one name": (
+        MockState.add_key, [{"key": "k", "namespaces": namespaces} for namespaces in ((), "a", {"a"})],
+    ),
+    "a name in namespaces must be a non-empty string": (MockState.add_key, [{"key": "k", "namespaces": ["a", 7]}]),
+    "default .* is not one of namespaces": (
+        MockState.add_key, [{"key": "k", "namespaces": ["a"], "default": default} for default in ("b", "", {"a": 1})],
+    ),
+    "name must be a non-empty string": (MockState.add_namespace, [{"name": ""}]),
+    "namespace_id must be a non-empty string": (MockState.add_namespace, [{"name": "a", "namespace_id": 7}]),
+    "fault must be an HTTP status code from 200 to 599 or one of latency, reset, truncated, malformed, not ": (
+        FAIL, [{"fault": x} for x in (100, 199, 600, -503, 10**30, 503.0, "503", "status", "", None, True, {"a": 1})],
+    ),
+    "retry_after does not go with the fault 'reset'": (FAIL, [{"fault": "reset", "retry_after": 1}]),
+    "body does not go with the fault 'latency'": (FAIL, [{"fault": "latency", "seconds": 1, "body": False}]),
+    "seconds does not go with the fault 503": (FAIL, [{"fault": 503, "seconds": 0}]),
+    "acted does not go with the fault 'truncated'": (FAIL, [{"fault": "truncated", "acted": True}]),
+    "acted must be true or false": (FAIL, [{"fault": "reset", "acted": 1}, {"fault": 503, "acted": None}]),
+    "The fault 200 needs a body": (FAIL, [{"fault": 200}]),
+    "seconds must be a number from 0 to 3600 for latency": (
+        FAIL, [{"fault": "latency", "seconds": seconds} for seconds in (None, -1, 3601, NAN, "1", HUGE)],
+    ),
+    "retry_after must be a number from -1000000000000 to 1000000000000, or printable ASCII text": (
+        FAIL, [{"fault": 503, "retry_after": value} for value in (float("inf"), True, "a\r\nX: y", "ü", b"1", HUGE)],
+    ),
+    "times must be a whole number from 1 to 1000000": (
+        FAIL, [{"fault": 503, "times": times} for times in (0, 1.0, "2", None, True, HUGE)],
+    ),
+    "body must be JSON": (FAIL, [{"fault": 503, "body": {1, 2}}, {"fault": 503, "body": NAN}]),
+    "rate must be a number from 0 to 1": (RANDOM, [{"rate": rate} for rate in (2, -0.1, True, "1")]),
+    "faults must be a non-empty list": (RANDOM, [{"rate": 1, "faults": x} for x in ((), {"fault": 500}, "reset")]),
+    "fault must be an HTTP status code": (RANDOM, [{"rate": 1, "faults": [{"fault": 700}]}]),
+    "seed must be a whole number": (RANDOM, [{"rate": 1, "seed": "x"}]),
+    r"requests_per_second must be a number from 1e-06 to 1000000, or None \(null in JSON\) for no limit": (
+        MockState.limit_rate,
+        [{"requests_per_second": rate} for rate in (0, -1, True, "5", NAN, float("inf"), HUGE, 1e-9)],
+    ),
+    "burst must be a whole number from 1 to 1000000": (
+        MockState.limit_rate, [{"requests_per_second": 1, "burst": burst} for burst in (0, 1.5, True, None, 10**7)],
+    ),
+    "concurrency must be a whole number from 1 to 1000000, or None": (
+        MockState.limit_concurrency, [{"concurrency": concurrency} for concurrency in (0, -1, 1.5, True, "2", 10**7)],
+    ),
+    "api_key must be valid Unicode": (_server, [{"api_key": "\ud800"}]),
+    "host must be a non-empty string": (_server, [{"host": ""}, {"host": None}]),
+    "port must be a whole number from 0 to 65535": (_server, [{"port": port} for port in ("80", 1.0, True, -1, 65536)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", INVALID)
+def test_invalid_arguments(state: MockState, message: str) -> None:
+    """An invalid argument is refused in one sentence that names it and says what is valid, and nothing changes."""
+    call, invalid = INVALID[message]
+    for arguments in invalid:
+        with pytest.raises(ConfigurationError, match=rf"^{message}[^\n]*\.$"):
+            call(state, **(GOOD | arguments if call is ADD else arguments))
+    assert (state.batches, state.faults, state.take_fault()) == ([], [], None)
+    assert {*state.limits.to_dict().values()} == {None}
     assert (cancel(state, key="k"), cancel(state, "a")) == (401, 404)
 
 

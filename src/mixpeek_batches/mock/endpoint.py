@@ -35,7 +35,7 @@ async def serve(state: MockState, path: str, scope: Scope, receive: Receive, sen
         fault = state.take_fault()
         response = _response(state, request, authorization) if fault is None or fault.acts else None
         if fault is not None:
-            response = await _spoiled(response, fault, receive, send)
+            response = await _spoiled(response, fault, receive)
         state.complete(request, None if response is None else response.status_code)
         if response is not None:
             await send_response(send, response, request_id, truncated=fault is not None and fault.kind == "truncated")
@@ -83,7 +83,7 @@ def _response(state: MockState, request: RecordedRequest, authorization: bytes |
     return state.cancel(authorization, request.namespace, request.bucket_identifier, request.batch_id)
 
 
-async def _spoiled(response: MockResponse | None, fault: Fault, receive: Receive, send: Send) -> MockResponse | None:
+async def _spoiled(response: MockResponse | None, fault: Fault, receive: Receive) -> MockResponse | None:
     """Return what a fault makes of a response, or None if nothing is to be sent."""
     if fault.status_code is not None:
         spoiled = error_response(fault.status_code, retry_after=fault.retry_after)
@@ -94,31 +94,26 @@ async def _spoiled(response: MockResponse | None, fault: Fault, receive: Receive
     if response is None or fault.kind == "reset":
         return None
     if fault.kind == "latency":
-        return response if await _wait(fault.seconds or 0.0, receive, send) else None
+        return response if await _wait(fault.seconds or 0.0, receive) else None
     if fault.kind == "malformed":
         return attrs.evolve(response, body=response.body.replace(b'"', b"'"))
     return response
 
 
-async def _wait(seconds: float, receive: Receive, send: Send) -> bool:
+async def _wait(seconds: float, receive: Receive) -> bool:
     """Wait, and return whether the client is still there."""
     try:
         async with asyncio.timeout(seconds):
             await _disconnected(receive)
     except TimeoutError:
         return True
-    except asyncio.CancelledError:  # the server stops: close the connection at once, without a response
-        transport = _transport(send)
-        if transport is None:
-            raise
-        transport.abort()
-        await asyncio.sleep(0)  # so that the loop closes the socket before it ends
     return False
 
 
 async def _end_connection(receive: Receive, send: Send, *, reset: bool) -> None:
-    transport = _transport(send)
-    if transport is None:
+    # ASGI cannot end a connection. uvicorn's `send` is a method of an object that holds the transport.
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if not isinstance(transport, asyncio.Transport):
         raise ConnectionResetError("This fault ends the connection, which the mock can do only under uvicorn.")
     if reset:
         with contextlib.suppress(OSError):
@@ -133,9 +128,3 @@ async def _end_connection(receive: Receive, send: Send, *, reset: bool) -> None:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _transport(send: Send) -> asyncio.Transport | None:
-    # ASGI cannot end a connection. uvicorn's `send` is a method of an object that holds the transport.
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
-    return transport if isinstance(transport, asyncio.Transport) else None
