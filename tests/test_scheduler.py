@@ -83,7 +83,7 @@ bounds = {
 }
 
 
-@settings(max_examples=800)
+@settings(max_examples=500)
 @given(st.lists(limits | failures, max_size=4), st.fixed_dictionaries(networks | bounds))
 def test_rules(servers: list[SimulatedServer], options: dict[str, Any]) -> None:
     """What holds against any servers, with any options."""
