@@ -61,6 +61,8 @@ def first_then_hang(first: Script, count: int = 4) -> Callable[[ReceivedRequest]
 
 
 def interrupt() -> None:
+    """Send Ctrl-C, once all that was begun waits: trio raises it in whichever code is running, as part of a group."""
+    time.sleep(0.2)
     os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -114,6 +116,7 @@ def test_closed_client(driver: str, busy: Busy) -> None:
 # ssl.SSLContext leaves a socket to the garbage collector where Ctrl-C ends its handshake.
 @pytest.mark.filterwarnings("ignore:.*ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
 @each_driver
+@pytest.mark.parametrize("busy", ["silent", "dripping", "handshake", "silent-many"], indirect=True)
 def test_ctrl_c(driver: str, busy: Busy) -> None:
     """So does Ctrl-C."""
     call, url, ready = busy

@@ -83,7 +83,7 @@ bounds = {
 }
 
 
-@settings(max_examples=800)
+@settings(max_examples=500)
 @given(st.lists(limits | failures, max_size=4), st.fixed_dictionaries(networks | bounds))
 def test_rules(servers: list[SimulatedServer], options: dict[str, Any]) -> None:
     """What holds against any servers, with any options."""
@@ -249,8 +249,9 @@ def test_the_last_error_of_a_batch_is_its_result_when_the_run_is_stopped() -> No
     assert {result.attempts for result in run.results} == {1}
 
 
-def test_transient_failures_are_retried_as_often_as_allowed() -> None:
-    run = simulate(Sequential([error(500)]), pairs=5, max_retries=2)
+@pytest.mark.parametrize("failure", [error(0), error(500), error(500, 1), error(503)])
+def test_transient_failures_are_retried_as_often_as_allowed(failure: MixpeekError) -> None:
+    run = simulate(Sequential([failure]), pairs=5, max_retries=2)
     assert {result.attempts for result in run.results} == {3}
 
 
