@@ -14,7 +14,6 @@ from .proxies import PROXIES, before, missing
 from .report import Report
 from .scenario import run
 from .target import load
-from .wire import Exchange
 
 BREACHES = (
     "the key in a 401", "a prefix of the key will do", "409 for a finished batch", "identifiers in any case",
@@ -35,30 +34,27 @@ def proxy(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def behind(
-    proxy: str, mutant: str, folder: Path, monkeypatch: pytest.MonkeyPatch, more: str = ""
-) -> tuple[Report, list[Exchange]]:
+def behind(proxy: str, mutant: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
     """Run everything against a mutant behind a proxy."""
     with process(mutant, folder) as (config, key):
-        lines = config.read_text().splitlines()
-        with before(proxy, lines[0].partition('"')[2].rstrip('"'), folder) as (url, authority):
+        first, *others = config.read_text().splitlines()
+        with before(proxy, first.partition('"')[2].rstrip('"'), folder) as (url, authority):
             monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-            config.write_text("\n".join([f'base_url = "{url}"', *lines[1:], more]))
+            config.write_text("\n".join([f'base_url = "{url}"', *others]))
             target = load(config, {"MIXPEEK_API_KEY": key})
-            clauses = MUTANTS[mutant].clauses if mutant in MUTANTS else ()
-            return run(target, 1, until=clauses)
+            return run(target, 1, until=MUTANTS[mutant].clauses if mutant in MUTANTS else ())
 
 
 def test_no_false_alarm(proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a proxy does on its own account breaks no clause, and makes no difference between mock and real."""
-    report, exchanges = behind(proxy, "none", tmp_path, monkeypatch)
-    assert [(finding.clause.name, finding.breach) for finding in report.having("broken")] == []
+    report = behind(proxy, "none", tmp_path, monkeypatch)
+    assert [(result.clause.name, result.breach) for result in report.having("broken")] == []
     assert not report.stopped
-    assert [attrs.evolve(one, curl="") for one in compare(report, exchanges)] == []
+    assert [attrs.evolve(one, curl="") for one in compare(report)] == []
 
 
 @pytest.mark.parametrize("mutant", BREACHES)
 def test_breach_is_noticed(proxy: str, mutant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is noticed without a proxy is noticed behind one."""
-    report, _ = behind(proxy, mutant, tmp_path, monkeypatch)
-    assert {finding.clause for finding in report.having("broken")} & {*MUTANTS[mutant].clauses}
+    report = behind(proxy, mutant, tmp_path, monkeypatch)
+    assert {result.clause for result in report.having("broken")} & {*MUTANTS[mutant].clauses}
