@@ -52,6 +52,10 @@ def pytest_configure(config: pytest.Config) -> None:
             pytest.exit(str(error), returncode=2)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path.name == "test_proxies.py" and not config.getoption("--contract-proxies") else None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "report" in metafunc.fixturenames:
         target = metafunc.config.getoption("--contract-target") or "mock"

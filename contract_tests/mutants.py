@@ -15,14 +15,15 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote
 
 import attrs
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mixpeek_batches.mock import MockServer, MockState
+from mixpeek_batches.mock import MockServer
 
 from . import clauses as c
 from .clause import Clause
@@ -37,25 +38,19 @@ class Incoming:
     """A request on its way to the mock, to be changed.
 
     Attributes:
-        state: The state behind the mock.
+        server: The server, whose `memory` is kept between requests.
         headers: The headers as they came.
         query: The query string.
         client: The address and port that it comes from.
     """
 
-    state: MockState
+    server: MutantServer
     method: str
     path: str
     headers: list[tuple[str, str]]
     body: bytes
     query: str
     client: tuple[str, int]
-
-    @property
-    def memory(self) -> dict[Any, Any]:
-        """What this mutant remembers of earlier requests."""
-        memory: dict[Any, Any] = self.state.__dict__.setdefault("memory", {})
-        return memory
 
     def all(self, name: str) -> list[str]:
         """Return every value of a header."""
@@ -98,14 +93,16 @@ class Outgoing:
         body: The body's JSON.
         raw: The body's bytes, where they are not those of `body`.
         more: More headers, besides those that occur once.
+        tail: Bytes that follow the body, after its announced length.
     """
 
     asked: Incoming
     status: int
     headers: dict[str, str]
-    body: Any
+    body: Any = None
     raw: bytes | None = None
     more: list[tuple[str, str]] = attrs.Factory(list)
+    tail: bytes = b""
 
     def error(self, status: int) -> None:
         """Respond with an error instead."""
@@ -115,19 +112,23 @@ class Outgoing:
         if status == 401:
             self.headers["www-authenticate"] = "Bearer"
 
-    def set_status(self, status: str, namespace: str | None = None, *, show: bool = False) -> None:
-        """Give the batch of the request another status behind the mock's back; show it as its task if asked to."""
-        state = self.asked.state
-        namespace = namespace or self.asked["x-namespace"] or None
-        batch = state.batch(*self.asked.batch, namespace=namespace).to_dict()
-        task = state.add_batch(**{**batch, "status": status}).task()
-        if show:
-            self.status, self.body = 200, task
+    async def send(self, send: Send) -> None:
+        """Send it."""
+        body = json.dumps(self.body).encode() if self.raw is None else self.raw
+        if self.status in {204, 304}:
+            body = b""
+        pairs = [*{**self.headers, "content-length": str(len(body))}.items(), *self.more]
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in pairs]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        if self.tail:
+            send.__self__.transport.write(self.tail)  # type: ignore[attr-defined] # uvicorn's, as for the mock's faults
+        await send({"type": "http.response.body"})
 
 
 Condition = Callable[[Incoming], object]
 Ask = Callable[[Incoming], object]
-"""Changes a request, or returns a whole response (status code, headers, body), so that the mock does not see it."""
+"""Changes a request, or returns an Outgoing, which is sent so that the mock does not see the request."""
 
 Change = Callable[[Outgoing], object]
 
@@ -142,50 +143,54 @@ class Mutant:
         change: Changes the response.
         status: Of which responses; None for all.
         needs_state: Whether only the state behind the server shows it.
-        tail: Returns bytes that follow a response, after its announced length.
     """
 
-    clauses: tuple[Clause, ...]
+    clauses: tuple[Clause, ...] = ()
     ask: Ask = lambda _: None
     change: Change | None = None
     status: int | None = None
     needs_state: bool = False
-    tail: Callable[[Incoming], bytes] | None = None
 
-    def wrap(self, app: ASGIApp, state: MockState) -> ASGIApp:
-        """Put the breach in front of the mock."""
 
-        async def mutated(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["path"].startswith("/_mock"):
-                await app(scope, receive, send)
-                return
-            body, more = b"", True
-            while more:
-                part = await receive()
-                body, more = body + part.get("body", b""), part.get("more_body", False)
+class MutantServer(MockServer):
+    """The mock with a breach in front of it, or with none."""
+
+    def __init__(self, mutant: Mutant | None = None) -> None:
+        super().__init__(api_key=MOCK_KEY)
+        self.memory: dict[Any, Any] = {}
+        self._mutant = mutant
+
+    def app(self) -> ASGIApp:
+        """Return the app to serve."""
+        app, mutant = super().app(), self._mutant
+        if mutant is None:
+            return app
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             asked = Incoming(
-                state,
+                self,
                 method=scope["method"],
                 path=scope["raw_path"].decode(),
                 headers=[(name.decode(), value.decode("latin-1")) for name, value in scope["headers"]],
-                body=body,
+                body=await Request(scope, receive).body(),
                 query=scope["query_string"].decode(),
                 client=tuple(scope["client"]),
             )
             before = attrs.evolve(asked, headers=[*asked.headers])
-            instead = self.ask(asked)
-            if isinstance(instead, tuple):
-                await _send(send, *instead)
+            instead = mutant.ask(asked)
+            if isinstance(instead, Outgoing):
+                await instead.send(send)
                 return
-            headers = [(name.encode(), value.encode("latin-1")) for name, value in asked.headers]
-            changed = {**scope, "method": asked.method, "raw_path": asked.path.encode(), "headers": headers}
-            unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+            unread: list[Message] = [{"type": "http.request", "body": asked.body}]
 
             async def receive_again() -> Message:
                 return unread.pop() if unread else await receive()
 
-            if self.change is None and self.tail is None:
-                await app(changed, receive_again, send)  # with uvicorn's own send, which faults need
+            headers = [(name.encode(), value.encode("latin-1")) for name, value in asked.headers]
+            changed = {**scope, "method": asked.method, "raw_path": asked.path.encode(), "headers": headers}
+            if mutant.change is None:
+                await app(changed, receive_again, send)  # uvicorn's own, which faults need
                 return
             messages: list[Message] = []
 
@@ -193,39 +198,16 @@ class Mutant:
                 messages.append(message)
 
             await app(changed, receive_again, keep)
-            await self._respond(before, messages, send)
+            body = b"".join(message.get("body", b"") for message in messages[1:])
+            plain = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
+            response = Outgoing(before, messages[0]["status"], plain, json.loads(body) if body else None)
+            if mutant.status in {None, response.status}:
+                waiting = mutant.change(response)
+                if asyncio.iscoroutine(waiting):
+                    await waiting
+            await response.send(send)
 
-        return mutated
-
-    async def _respond(self, asked: Incoming, messages: list[Message], send: Send) -> None:
-        status, headers = messages[0]["status"], messages[0]["headers"]
-        body = b"".join(message.get("body", b"") for message in messages[1:])
-        if self.tail:  # by hand, since uvicorn sends no more than the announced length
-            lines = [f"HTTP/1.1 {status} x".encode(), b"connection: close"]
-            lines += [name + b": " + value for name, value in headers]
-            transport = send.__self__.transport  # type: ignore[attr-defined] # see the mock
-            transport.write(b"\r\n".join([*lines, b"", (body if asked.method != "HEAD" else b"") + self.tail(asked)]))
-            transport.close()
-            return
-        plain = {name.decode(): value.decode() for name, value in headers}
-        response = Outgoing(asked, status, plain, json.loads(body) if body else None)
-        if self.change is not None and self.status in {None, status}:
-            waiting = self.change(response)
-            if asyncio.iscoroutine(waiting):
-                await waiting
-        raw = json.dumps(response.body).encode() if response.raw is None else response.raw
-        if response.status in {204, 304}:
-            raw = b""
-        await _send(send, response.status, response.headers, raw, response.more)
-
-
-async def _send(
-    send: Send, status: int, headers: dict[str, str], body: bytes, more: Iterable[tuple[str, str]] = ()
-) -> None:
-    pairs = [*{**headers, "content-length": str(len(body))}.items(), *more]
-    encoded = [(name.encode(), value.encode("latin-1")) for name, value in pairs]
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
-    await send({"type": "http.response.body", "body": body})
+        return serve
 
 
 # Changes of a response.
@@ -234,10 +216,6 @@ async def _send(
 def when(condition: Condition, change: Change) -> Change:
     """Change the responses to some requests only."""
     return lambda response: change(response) if condition(response.asked) else None
-
-
-def field(name: str, value: Any) -> Change:
-    return lambda response: response.body.__setitem__(name, value)
 
 
 def fields(**values: Any) -> Change:
@@ -274,6 +252,10 @@ def twice(name: str, value: str) -> Change:
     return lambda response: response.more.append((name, value))
 
 
+def tail(data: bytes) -> Change:
+    return lambda response: setattr(response, "tail", data)
+
+
 def code(status: int) -> Change:
     return lambda response: setattr(response, "status", status)
 
@@ -284,7 +266,16 @@ def refuse(status: int, condition: Condition = lambda _: True) -> Change:
 
 
 def put(status: str, namespace: str | None = None, *, show: bool = False) -> Change:
-    return lambda response: response.set_status(status, namespace, show=show)
+    """Give the batch of the request another status behind the mock's back, and show it if asked to."""
+
+    def change(response: Outgoing) -> None:
+        server, asked = response.asked.server, response.asked
+        batch = server.batch(*asked.batch, namespace=namespace or asked["x-namespace"] or None).to_dict()
+        task = server.add_batch(**{**batch, "status": status}).task()
+        if show:
+            response.status, response.body = 200, task
+
+    return change
 
 
 # Changes of a request.
@@ -318,14 +309,20 @@ def path(make: Callable[[str], str]) -> Ask:
     return lambda asked: setattr(asked, "path", make(asked.path))
 
 
-def at(batch: Callable[[Incoming], tuple[str, str]], condition: Condition) -> Ask:
+def at(bucket: str, batch: str, condition: Condition) -> Ask:
     """Take some requests for ones for another batch."""
-    return lambda asked: setattr(asked, "batch", batch(asked)) if condition(asked) else None
+    return lambda asked: setattr(asked, "batch", (bucket, batch)) if condition(asked) else None
 
 
 def in_its_bucket(condition: Condition) -> Ask:
     """Find a batch whatever its bucket, in some requests."""
-    return at(lambda asked: (BUCKETS[asked.batch[1]], asked.batch[1]), lambda asked: asked.exists and condition(asked))
+
+    def ask(asked: Incoming) -> None:
+        batch = asked.batch[1]
+        if asked.exists and condition(asked):
+            asked.batch = BUCKETS[batch], batch
+
+    return ask
 
 
 def pick(position: int, name: str) -> Ask:
@@ -338,9 +335,9 @@ def remember(name: str, condition: Condition, by: Callable[[Incoming], object] =
 
     def ask(asked: Incoming) -> None:
         if condition(asked):
-            asked.memory[by(asked)] = asked[name]
+            asked.server.memory[by(asked)] = asked[name]
         elif not asked[name]:
-            asked[name] = asked.memory.get(by(asked))
+            asked[name] = asked.server.memory.get(by(asked))
 
     return ask
 
@@ -348,10 +345,13 @@ def remember(name: str, condition: Condition, by: Callable[[Incoming], object] =
 def alike(normalize: Callable[[str], str]) -> Ask:
     """Take identifiers for equal that are so once normalized."""
     known = {normalize(text): text for text in (*BUCKETS, *BUCKETS.values())}
-    return at(
-        lambda asked: tuple(known.get(normalize(text), text) for text in asked.batch),  # type: ignore[arg-type, return-value]
-        lambda asked: asked.batch[1],
-    )
+
+    def ask(asked: Incoming) -> None:
+        bucket, batch = asked.batch
+        if batch:
+            asked.batch = known.get(normalize(bucket), bucket), known.get(normalize(batch), batch)
+
+    return ask
 
 
 def alike_namespace(normalize: Callable[[str], str]) -> Ask:
@@ -359,7 +359,7 @@ def alike_namespace(normalize: Callable[[str], str]) -> Ask:
 
     def ask(asked: Incoming) -> None:
         sent = asked["x-namespace"].encode("latin-1").decode("utf-8", "replace")
-        known = {normalize(text): text for text in (NAMESPACE, asked.state.add_namespace(NAMESPACE))}
+        known = {normalize(text): text for text in (NAMESPACE, asked.server.add_namespace(NAMESPACE))}
         if normalize(sent) in known:
             asked["x-namespace"] = known[normalize(sent)]
 
@@ -388,7 +388,7 @@ def unpunctuated(text: str) -> str:
 
 def again(asked: Incoming) -> bool:
     """Check whether the path was requested before."""
-    seen: set[str] = asked.memory.setdefault("seen", set())
+    seen: set[str] = asked.server.memory.setdefault("seen", set())
     before = asked.path in seen
     seen.add(asked.path)
     return before
@@ -396,20 +396,26 @@ def again(asked: Incoming) -> bool:
 
 def fault(name: str) -> Ask:
     """Let a fault of the mock happen to requests for batches."""
-    return lambda asked: asked.state.fail_next(name) if asked.exists else None
+    return lambda asked: asked.server.fail_next(name) if asked.exists else None
 
 
 def by_task_id(asked: Incoming) -> None:
     """Find batches by the id of their task."""
-    for batch in asked.state.batches:
+    for batch in asked.server.batches:
         if batch.task_id == asked.batch[1]:
             asked.batch = batch.bucket_identifier, batch.batch_id
+
+
+def batch_of_the_body(asked: Incoming) -> None:
+    """Find the batch that a JSON object in the body names, in the bucket of the path."""
+    if asked.batch[1] and asked.body[:1] == b"{" and b'"batch_id"' in asked.body:
+        asked.batch = asked.batch[0], json.loads(asked.body)["batch_id"]
 
 
 def has_status(asked: Incoming, status: str) -> bool:
     """Check whether the batch of a request has a status."""
     return any(
-        (one.bucket_identifier, one.batch_id, one.status) == (*asked.batch, status) for one in asked.state.batches
+        (one.bucket_identifier, one.batch_id, one.status) == (*asked.batch, status) for one in asked.server.batches
     )
 
 
@@ -441,7 +447,7 @@ def shared(*names: str) -> Change:
     """Send attributes of the response to whoever asked last."""
 
     async def change(response: Outgoing) -> None:
-        memory = response.asked.memory
+        memory = response.asked.server.memory
         memory["shared"] = [getattr(response, name) for name in names]
         await asyncio.sleep(0.01)
         for name, value in zip(names, memory["shared"], strict=True):
@@ -452,9 +458,9 @@ def shared(*names: str) -> Change:
 
 async def key_of_another(response: Outgoing) -> None:
     """Under load, let a request in if the last one had a good key."""
-    response.asked.memory["status"] = response.status
+    response.asked.server.memory["status"] = response.status
     await asyncio.sleep(0.01)
-    if response.status == 401 and response.asked.memory["status"] != 401:
+    if response.status == 401 and response.asked.server.memory["status"] != 401:
         response.error(404)
 
 
@@ -462,7 +468,7 @@ def under_load(number: int, change: Change) -> Change:
     """Change responses while a number of requests are in flight."""
 
     async def changed(response: Outgoing) -> None:
-        memory = response.asked.memory
+        memory = response.asked.server.memory
         memory["in flight"] = memory.get("in flight", 0) + 1
         await asyncio.sleep(0.005)
         if memory["in flight"] >= number:
@@ -481,45 +487,49 @@ def compress(response: Outgoing) -> None:
 # The breaches: what is changed, and the clauses that it breaks.
 
 # fmt: off
-MUTANTS: dict[str, Mutant] = {
-    "bytes behind the body": Mutant((c.framing,), tail=lambda _: b"\n"),
-    "HEAD gets a body": Mutant((c.framing,), tail=lambda asked: b"{}" if asked.method == "HEAD" else b""),
-}
+MUTANTS: dict[str, Mutant] = {}
+SAME_TASK = (c.idempotent, c.idempotent_simultaneous)
 
 
-def responses(status: int | None, rows: dict[str, tuple[Change, *tuple[Clause, ...]]], **options: Any) -> None:
-    """Register mutants that change the responses with a status code; None for all."""
-    for name, (change, *clauses) in rows.items():
+def responses(
+    status: int | None, rows: dict[str, Change | tuple[Change, *tuple[Clause, ...]]], *clauses: Clause, **options: Any
+) -> None:
+    """Register mutants that change the responses with a status code (None for all), and break clauses."""
+    for name, row in rows.items():
+        change, *more = row if isinstance(row, tuple) else (row,)
         assert name not in MUTANTS
-        MUTANTS[name] = Mutant(tuple(clauses), change=change, status=status, **options)
+        MUTANTS[name] = Mutant((*more, *clauses), change=change, status=status, **options)
 
 
-def requests(rows: dict[str, tuple[Ask, *tuple[Clause, ...]]], **options: Any) -> None:
-    """Register mutants that change requests."""
-    for name, (ask, *clauses) in rows.items():
+def requests(rows: dict[str, Ask | tuple[Ask, *tuple[Clause, ...]]], *clauses: Clause, **options: Any) -> None:
+    """Register mutants that change requests, and break clauses."""
+    for name, row in rows.items():
+        ask, *more = row if isinstance(row, tuple) else (row,)
         assert name not in MUTANTS
-        MUTANTS[name] = Mutant(tuple(clauses), ask=ask, **options)
+        MUTANTS[name] = Mutant((*more, *clauses), ask=ask, **options)
 
 
 responses(200, {
-    **{f"200 without {name}": (without(name), c.task_schema) for name in ("task_id", "task_type", "status")},
-    **{f"200 with null {name}": (field(name, None), c.task_schema)
+    **{f"200 without {name}": without(name) for name in ("task_id", "task_type", "status")},
+    **{f"200 with null {name}": fields(**{name: None})
        for name in ("task_id", "task_type", "status", "inputs", "outputs")},
-    "a status outside the enum": (field("status", "STOPPED"), c.task_schema),
-    "British CANCELLED": (field("status", "CANCELLED"), c.task_schema),
-    "a lower-case status": (field("status", "canceled"), c.task_schema),
-    "a type outside the enum": (field("task_type", "api_buckets_batches_cancel"), c.task_schema),
-    "a number for task_id": (field("task_id", 7), c.task_schema),
-    "an object for inputs": (field("inputs", {"a": 1}), c.task_schema),
-    "numbers in inputs": (field("inputs", ["a", 1]), c.task_schema),
-    "lists in outputs": (field("outputs", [["a"]]), c.task_schema),
-    "a string for additional_data": (field("additional_data", "none"), c.task_schema),
-    "a list for additional_data": (field("additional_data", []), c.task_schema),
-    "an object for error_message": (field("error_message", {"message": "x"}), c.task_schema),
-    "the task wrapped in data": (body(lambda task: {"data": task}), c.task_schema),
-    "the task in a list": (body(lambda task: [task]), c.task_schema),
-    "another known type": (field("task_type", "thumbnail"), c.task_type),
-    "200 with status IN_PROGRESS": (field("status", "IN_PROGRESS"), c.task_canceled),
+    "a status outside the enum": fields(status="STOPPED"),
+    "British CANCELLED": fields(status="CANCELLED"),
+    "a lower-case status": fields(status="canceled"),
+    "a type outside the enum": fields(task_type="api_buckets_batches_cancel"),
+    "a number for task_id": fields(task_id=7),
+    "an object for inputs": fields(inputs={"a": 1}),
+    "numbers in inputs": fields(inputs=["a", 1]),
+    "lists in outputs": fields(outputs=[["a"]]),
+    "a string for additional_data": fields(additional_data="none"),
+    "a list for additional_data": fields(additional_data=[]),
+    "an object for error_message": fields(error_message={"message": "x"}),
+    "the task wrapped in data": body(lambda task: {"data": task}),
+    "the task in a list": body(lambda task: [task]),
+}, c.task_schema)
+responses(200, {
+    "another known type": (fields(task_type="thumbnail"), c.task_type),
+    "200 with status IN_PROGRESS": (fields(status="IN_PROGRESS"), c.task_canceled),
     "error_message where none is due": (change_message(lambda text, _: text or "stale"), c.error_message_absent),
     "error_message never there": (without("error_message"), c.error_message_due),
     "error_message cut short": (change_message(lambda text, _: text and text[:3]), c.error_message_due),
@@ -528,24 +538,24 @@ responses(200, {
     "201 for 200": (code(201), c.documented_status, c.cancel),
     "202 for 200": (code(202), c.documented_status, c.cancel),
     "204 for 200": (code(204), c.documented_status, c.cancel),
-    "one task_id for all": (field("task_id", "task_1"), c.one_task_each),
-    "a new task_id with each answer": (
-        lambda r: r.body.update(task_id=f"task_{time.monotonic_ns()}"), c.idempotent, c.idempotent_simultaneous),
-    "the error is in the first answer only": (
-        when(again, fields(additional_data={}, error_message=None)), c.idempotent, c.idempotent_simultaneous),
-    "a field more in the second answer": (when(again, field("already", True)), c.idempotent, c.idempotent_simultaneous),
-    "second cancel 409": (refuse(409, again), c.idempotent, c.idempotent_simultaneous),
-    "second cancel 400": (refuse(400, again), c.idempotent, c.idempotent_simultaneous),
+    "one task_id for all": (fields(task_id="task_1"), c.one_task_each),
+    "a new task_id with each answer": (lambda r: r.body.update(task_id=f"t_{time.monotonic_ns()}"), *SAME_TASK),
+    "the error is in the first answer only": (when(again, fields(additional_data={}, error_message=None)), *SAME_TASK),
+    "a field more in the second answer": (when(again, fields(already=True)), *SAME_TASK),
+    "second cancel 409": (refuse(409, again), *SAME_TASK),
+    "second cancel 400": (refuse(400, again), *SAME_TASK),
     "JSON cut short": (raw(lambda text: text[:-2]), c.json_),
     "NaN in JSON": (raw(lambda text: text[:-1] + b', "score": NaN}'), c.json_),
     "a name twice in JSON": (raw(lambda text: text[:-1] + b', "status": "CANCELED"}'), c.json_),
     "JSON in Latin-1": (raw(lambda text: text[:-1] + b', "note": "\xfc"}'), c.json_),
     "the key in an answer, percent-encoded": (
-        field("debug", "".join(f"%{ord(character):02x}" for character in KEY)), c.key_not_repeated),
-    "the key in the task": (lambda r: field("by", r.asked["authorization"][7:])(r), c.key_not_repeated),
+        fields(debug="".join(f"%{ord(character):02x}" for character in KEY)), c.key_not_repeated),
+    "the key in the task": (lambda r: r.body.update(by=r.asked["authorization"][7:]), c.key_not_repeated),
     "under load, one gets the task of another": (shared("body"), c.no_mixing),
 })
 responses(None, {
+    "bytes behind the body": (tail(b"\n"), c.framing),
+    "HEAD gets a body": (when(lambda a: a.method == "HEAD", tail(b"{}")), c.framing),
     "text/plain": (header("content-type", "text/plain"), c.content_type),
     "HTML errors for browsers": (
         when(lambda a: "html" in a["accept"], raw(lambda _: b"<h1>no</h1>", "text/html")),
@@ -556,7 +566,7 @@ responses(None, {
     "X-Namespace must be given": (
         lambda r: r.error(422) if not r.asked["x-namespace"] and r.status == 404 else None, c.namespace_elsewhere),
     "the key in a header": (
-        lambda r: header("x-debug", r.asked["authorization"].encode("ascii", "replace").decode() or "none")(r),
+        lambda r: r.headers.update({"x-debug": r.asked["authorization"].encode("ascii", "replace").decode() or "none"}),
         c.key_not_repeated),
     "400 for an unknown query": (refuse(400, lambda a: "x=1" in a.query), c.style),
     "X-HTTP-Method-Override counts": (refuse(405, lambda a: a["x-http-method-override"] == "GET"), c.style),
@@ -568,31 +578,28 @@ responses(None, {
         refuse(411, lambda a: not a["content-length"] and a.method == "POST"), c.length_unannounced, c.framing),
     "501 for chunks": (
         refuse(501, lambda a: "chunked" in a["transfer-encoding"]), c.length_unannounced, c.no_server_error),
-    "500 on a long identifier": (refuse(500, lambda a: len(a.path) > 500), c.odd_identifiers, c.no_server_error),
-    "500 on a very long identifier": (refuse(500, lambda a: len(a.path) > 4000), c.odd_identifiers, c.no_server_error),
-    "500 on a non-ASCII identifier": (
-        refuse(500, lambda a: not unquote(a.path).isascii()), c.odd_identifiers, c.no_server_error),
-    "500 on an emoji": (
-        refuse(500, lambda a: max(map(ord, unquote(a.path))) > 0xFFFF), c.odd_identifiers, c.no_server_error),
-    "500 on a NUL": (refuse(500, lambda a: "%00" in a.path), c.odd_identifiers, c.no_server_error),
-    "500 on invalid UTF-8": (refuse(500, lambda a: "\ufffd" in unquote(a.path)), c.odd_identifiers, c.no_server_error),
-    "500 on a quote": (refuse(500, lambda a: "%27" in a.path), c.odd_identifiers, c.no_server_error),
-    "500 on a long namespace": (
-        refuse(500, lambda a: len(a["x-namespace"]) > 250), c.odd_namespaces, c.no_server_error),
-    "500 on a non-ASCII namespace": (
-        refuse(500, lambda a: not a["x-namespace"].isascii()), c.odd_namespaces, c.no_server_error),
-    "500 on what every object has": (
-        refuse(500, lambda a: a.batch[1] == "constructor"), c.unknown_batch, c.no_server_error),
-    "500 on a namespace that every object has": (
-        refuse(500, lambda a: a["x-namespace"] == "constructor"), c.unknown_batch, c.no_server_error),
-    "500 on an array": (refuse(500, lambda a: a.body[:1] == b"["), c.body_means_nothing, c.no_server_error),
-    "500 on a body": (refuse(500, lambda a: a.body), c.body_means_nothing, c.no_server_error),
     "a cookie stands for the key": (session_cookie, c.connection_remembers_nothing),
     "under load, one gets the answer of another": (shared("status", "body"), c.no_mixing, c.idempotent_simultaneous),
     "under load, one gets in with the key of another": (key_of_another, c.no_mixing),
     "under load, errors become others": (
         under_load(4, lambda r: r.error(404) if r.status == 400 else None), c.no_mixing, c.idempotent_simultaneous),
 })
+for _name, _condition, _clause in (
+    ("a long identifier", lambda a: len(a.path) > 500, c.odd_identifiers),
+    ("a very long identifier", lambda a: len(a.path) > 4000, c.odd_identifiers),
+    ("a non-ASCII identifier", lambda a: not unquote(a.path).isascii(), c.odd_identifiers),
+    ("an emoji", lambda a: max(map(ord, unquote(a.path))) > 0xFFFF, c.odd_identifiers),
+    ("a NUL", lambda a: "%00" in a.path, c.odd_identifiers),
+    ("invalid UTF-8", lambda a: "\ufffd" in unquote(a.path), c.odd_identifiers),
+    ("a quote", lambda a: "%27" in a.path, c.odd_identifiers),
+    ("a long namespace", lambda a: len(a["x-namespace"]) > 250, c.odd_namespaces),
+    ("a non-ASCII namespace", lambda a: not a["x-namespace"].isascii(), c.odd_namespaces),
+    ("what every object has", lambda a: a.batch[1] == "constructor", c.unknown_batch),
+    ("a namespace that every object has", lambda a: a["x-namespace"] == "constructor", c.unknown_batch),
+    ("an array", lambda a: a.body[:1] == b"[", c.body_means_nothing),
+    ("a body", lambda a: a.body, c.body_means_nothing),
+):
+    responses(None, {f"500 on {_name}": refuse(500, _condition)}, _clause, c.no_server_error)
 responses(400, {
     "an error without a type": (lambda r: r.body["error"].pop("type"), c.error_envelope),
     "details as text": (in_error("details", "COMPLETED"), c.error_envelope),
@@ -603,18 +610,17 @@ responses(400, {
     "details do not name the status": (in_error("details", {}), c.finished_details),
     "details name another status": (in_error("details", {"status": "FAILED"}), c.finished_details),
     "a finished batch changes its status": (
-        when(lambda a: any(batch.status == "CANCELED" for batch in a.state.batches),
+        when(lambda a: any(batch.status == "CANCELED" for batch in a.server.batches),
              in_error("details", {"status": "FAILED"})), c.finished_unchanged),
     "a query forces it": (when(lambda a: "force=true" in a.query, put("CANCELED", show=True)), c.style),
 })
 responses(401, {
-    "error as a string": (field("error", "unauthorized"), c.error_envelope),
+    "error as a string": (fields(error="unauthorized"), c.error_envelope),
     "404 for a wrong key": (refuse(404), c.key_in_full),
     "403 for a wrong key": (refuse(403), c.key_in_full),
     "401 without WWW-Authenticate": (header("www-authenticate", None), c.www_authenticate),
     "401 that asks for Basic": (header("www-authenticate", 'Basic realm="api"'), c.www_authenticate),
-    "the key in a 401": (
-        lambda r: in_error("message", f"unknown: {r.asked['authorization']}")(r), c.key_not_repeated),
+    "the key in a 401": (lambda r: r.body["error"].update(message=r.asked["authorization"]), c.key_not_repeated),
     "the batch before the key": (refuse(404, lambda a: "contract-test-" in a.path), c.key_before_batch),
     "the status before the key": (refuse(400, lambda a: "btch_9" in a.path), c.key_before_status),
     "a 401 tells whether the batch is there": (
@@ -626,29 +632,26 @@ responses(404, {
     "an empty 404": (raw(lambda _: b""), c.json_, c.error_envelope),
     "FastAPI's detail": (body(lambda _: {"detail": "Not Found"}), c.error_envelope),
     "an error without success": (without("success"), c.error_envelope),
-    "the envelope's status is always 500": (field("status", 500), c.envelope_status),
-    "success true in an error": (field("success", True), c.error_envelope, c.envelope_status),
+    "the envelope's status is always 500": (fields(status=500), c.envelope_status),
+    "success true in an error": (fields(success=True), c.error_envelope, c.envelope_status),
     "errors with status 200": (code(200), c.unknown_batch),
     "400 for an unknown path": (refuse(400, lambda a: not a.path.endswith("/cancel")), c.unknown_path),
     "422 for any body": (refuse(422, lambda a: a.body), c.body_means_nothing),
     "the type of an error in another language": (
         when(lambda a: a["accept-language"] == "de", in_error("type", "NichtGefunden")), c.accept),
-    "a 404 lists what there is": (
-        when(lambda a: a.batch[0] in BUCKETS.values(), in_error("details", {"known": [*BUCKETS]})),
-        c.elsewhere_tells_nothing),
-    "a 404 says where the batch is": (
-        when(lambda a: a.exists, in_error("message", "It is in another bucket.")), c.elsewhere_tells_nothing),
-    "a 404 says that the batch is somewhere": (
-        when(lambda a: a.exists, in_error("details", {"exists": True})), c.elsewhere_tells_nothing),
-    "a 404 of another type for what is elsewhere": (
-        when(lambda a: a.exists and a["x-namespace"] == "empty_one", in_error("type", "WrongNamespaceError")),
-        c.elsewhere_tells_nothing),
-    "a 404 has a header for what is elsewhere": (
-        when(lambda a: a.exists, header("x-shard", "3")), c.elsewhere_tells_nothing),
     "under load, one looks in the namespace of another": (
         under_load(2, when(lambda a: a.exists and a["x-namespace"] != NAMESPACE,
                            put("CANCELED", NAMESPACE, show=True))), c.no_mixing),
 })
+responses(404, {
+    "a 404 lists what there is":
+        when(lambda a: a.batch[0] in BUCKETS.values(), in_error("details", {"known": [*BUCKETS]})),
+    "a 404 says where the batch is": when(lambda a: a.exists, in_error("message", "It is in another bucket.")),
+    "a 404 says that the batch is somewhere": when(lambda a: a.exists, in_error("details", {"exists": True})),
+    "a 404 of another type for what is elsewhere":
+        when(lambda a: a.exists and a["x-namespace"] == "empty_one", in_error("type", "WrongNamespaceError")),
+    "a 404 has a header for what is elsewhere": when(lambda a: a.exists, header("x-shard", "3")),
+}, c.elsewhere_tells_nothing)
 responses(405, {
     "405 without Allow": (header("allow", None), c.allow),
     "405 that allows GET": (header("allow", "GET"), c.allow),
@@ -662,115 +665,110 @@ responses(405, {
         when(lambda a: a.method == "HEAD" and a.exists, header("x-batch", "here")), c.method_tells_nothing),
     "GET tells in its details": (
         lambda r: in_error("details", {"found": r.asked.exists})(r), c.method_tells_nothing),
-    "OPTIONS tells by its Allow": (
-        when(lambda a: a.exists, header("allow", "POST, OPTIONS")), c.method_tells_nothing),
+    "OPTIONS tells by its Allow": (when(lambda a: a.exists, header("allow", "POST, OPTIONS")), c.method_tells_nothing),
     "OPTIONS asks for the batch first": (refuse(404, lambda a: a.method == "OPTIONS" and not a.exists), c.method),
 })
 
 # Those that only the state behind the server shows.
 responses(200, {
-    "inputs lost on cancelling": (field("inputs", []), c.task_kept),
-    "outputs dropped from the answer": (field("outputs", []), c.task_kept),
-    "the error lost on cancelling": (fields(additional_data={"job_id": "j"}, error_message=None), c.task_kept),
-    "an object's error flattened on cancelling": (
-        lambda r: (r.body["additional_data"] or {}).update(error=r.body["error_message"]), c.task_kept),
-    "additional data lost on cancelling": (fields(additional_data=None, error_message=None), c.task_kept),
-    "200, but not cancelled": (put("IN_PROGRESS"), c.canceled_afterwards),
-}, needs_state=True)
+    "inputs lost on cancelling": fields(inputs=[]),
+    "outputs dropped from the answer": fields(outputs=[]),
+    "the error lost on cancelling": fields(additional_data={"job_id": "j"}, error_message=None),
+    "an object's error flattened on cancelling":
+        lambda r: (r.body["additional_data"] or {}).update(error=r.body["error_message"]),
+    "additional data lost on cancelling": fields(additional_data=None, error_message=None),
+}, c.task_kept, needs_state=True)
+responses(200, {"200, but not cancelled": put("IN_PROGRESS")}, c.canceled_afterwards, needs_state=True)
 responses(400, {
-    "SKIPPED can be cancelled": (
-        lambda r: code(200)(r) if "SKIPPED" in str(r.body) else None, c.finished_every_status),
-}, needs_state=True)
+    "SKIPPED can be cancelled": lambda r: code(200)(r) if "SKIPPED" in str(r.body) else None,
+}, c.finished_every_status, needs_state=True)
 responses(401, {
-    "a refusal that cancels": (
-        when(lambda a: a.batch[1] == "btch_1", put("CANCELED", NAMESPACE)), c.refusal_changes_nothing),
-}, needs_state=True)
+    "a refusal that cancels": when(lambda a: a.batch[1] == "btch_1", put("CANCELED", NAMESPACE)),
+}, c.refusal_changes_nothing, needs_state=True)
 responses(404, {
-    "a batch of another namespace is cancelled behind a 404": (
+    "a batch of another namespace is cancelled behind a 404":
         when(lambda a: a.batch == ("bkt_a", "btch_1") and a["x-namespace"] == "empty_one", put("CANCELED", NAMESPACE)),
-        c.refusal_changes_nothing),
-}, needs_state=True)
+}, c.refusal_changes_nothing, needs_state=True)
 responses(405, {
-    "another method cancels behind a 405": (
-        when(lambda a: a.batch == ("bkt_a", "btch_1"), put("CANCELED", NAMESPACE)), c.refusal_changes_nothing),
-}, needs_state=True)
-responses(429, {"two Retry-Afters": (twice("retry-after", "9"), c.headers_once)}, needs_state=True)
-responses(503, {"503 without Retry-After": (header("retry-after", None), c.retry_after)}, needs_state=True)
+    "another method cancels behind a 405": when(lambda a: a.batch == ("bkt_a", "btch_1"), put("CANCELED", NAMESPACE)),
+}, c.refusal_changes_nothing, needs_state=True)
+responses(429, {"two Retry-Afters": twice("retry-after", "9")}, c.headers_once, needs_state=True)
+responses(503, {"503 without Retry-After": header("retry-after", None)}, c.retry_after, needs_state=True)
 requests({
     "no default namespace": (lose(lambda a: not a["x-namespace"]), c.default_namespace),
     "an encoded slash ends the segment": (path(lambda text: text.replace("%2F", "/")), c.opaque_identifiers),
-    "UNKNOWN cannot be cancelled": (
-        at(lambda _: ("none", "none"), lambda a: has_status(a, "UNKNOWN")), c.cancel_every_status),
+    "UNKNOWN cannot be cancelled": (at("none", "none", lambda a: has_status(a, "UNKNOWN")), c.cancel_every_status),
 }, needs_state=True)
 
 # The key.
 requests({
+    "any bearer key will do": accept(lambda a: a.key()),
+    "a prefix of the key will do": accept(lambda a: a.key() and KEY.startswith(a.key())),
+    "more than the key will do": accept(lambda a: a.key().startswith(KEY)),
+    "the end of the key is not looked at": accept(lambda a: a.key()[:-1] == KEY[:-1]),
+    "keys in any case": accept(lambda a: a.key().lower() == KEY.lower()),
+    "a key up to a dot": accept(lambda a: a.key().partition(".")[0] == KEY),
+    "Bearer twice": accept(lambda a: a.key() == f"Bearer {KEY}"),
+    "a key in base64": accept(lambda a: a.key() == base64.b64encode(KEY.encode()).decode()),
+    "a key as a parameter": accept(lambda a: a.key() == f'token="{KEY}"'),
+}, c.key_in_full)
+requests({
+    "the key in X-API-Key will do": accept(lambda a: a["x-api-key"] == KEY),
+    "the key in the query will do": accept(lambda a: f"api_key={KEY}" in a.query),
+    "the key in a cookie will do": accept(lambda a: KEY in a["cookie"]),
+    "a form has the key": accept(lambda a: f"api_key={KEY}".encode() in a.body),
+    "a proxy's user needs no key": accept(lambda a: a["x-forwarded-user"]),
+    "a page of this machine needs no key": accept(lambda a: "localhost" in a["origin"]),
+}, c.key_elsewhere)
+requests({
     "the key is not looked at": (accept(lambda _: True), c.no_key),
-    "any bearer key will do": (accept(lambda a: a.key()), c.key_in_full),
-    "a prefix of the key will do": (accept(lambda a: a.key() and KEY.startswith(a.key())), c.key_in_full),
-    "more than the key will do": (accept(lambda a: a.key().startswith(KEY)), c.key_in_full),
-    "the end of the key is not looked at": (accept(lambda a: a.key()[:-1] == KEY[:-1]), c.key_in_full),
-    "keys in any case": (accept(lambda a: a.key().lower() == KEY.lower()), c.key_in_full),
-    "a key up to a dot": (accept(lambda a: a.key().partition(".")[0] == KEY), c.key_in_full),
-    "Bearer twice": (accept(lambda a: a.key() == f"Bearer {KEY}"), c.key_in_full),
-    "a key in base64": (accept(lambda a: a.key() == base64.b64encode(KEY.encode()).decode()), c.key_in_full),
-    "a key as a parameter": (accept(lambda a: a.key() == f'token="{KEY}"'), c.key_in_full),
+    "cancelled batches need no key": (accept(lambda a: has_status(a, "CANCELED")), c.no_key),
     "Basic with the key will do": (accept(lambda a: a.key("basic ")), c.other_scheme),
     "a bare key will do": (accept(lambda a: a["authorization"] == KEY), c.other_scheme),
-    "the key in X-API-Key will do": (accept(lambda a: a["x-api-key"] == KEY), c.key_elsewhere),
-    "the key in the query will do": (accept(lambda a: f"api_key={KEY}" in a.query), c.key_elsewhere),
-    "the key in a cookie will do": (accept(lambda a: KEY in a["cookie"]), c.key_elsewhere),
-    "a form has the key": (accept(lambda a: f"api_key={KEY}".encode() in a.body), c.key_elsewhere),
-    "a proxy's user needs no key": (accept(lambda a: a["x-forwarded-user"]), c.key_elsewhere),
-    "a page of this machine needs no key": (accept(lambda a: "localhost" in a["origin"]), c.key_elsewhere),
-    "cancelled batches need no key": (accept(lambda a: has_status(a, "CANCELED")), c.no_key),
     "only Bearer with a capital": (
         set_header("authorization", None, lambda a: not a["authorization"].startswith("Bearer ")), c.scheme_any_case),
     "any of the keys counts": (accept(lambda a: f"Bearer {KEY}" in a.all("authorization")), c.header_twice),
     "any of the namespaces counts": (find(lambda a: NAMESPACE in a.all("x-namespace")), c.header_twice),
-    "the connection keeps the key": (
-        remember("authorization", lambda a: KEY in a["authorization"], lambda a: a.client),
-        c.connection_remembers_nothing, c.no_key),
-    "the machine keeps the key": (
-        remember("authorization", lambda a: KEY in a["authorization"]), c.connection_remembers_nothing, c.no_key),
-    "the connection keeps the namespace": (
-        remember("x-namespace", lambda a: a["x-namespace"] == NAMESPACE, lambda a: a.client),
-        c.connection_remembers_nothing),
-    "everybody keeps the last namespace": (
-        remember("x-namespace", lambda a: a["x-namespace"] in {NAMESPACE, "empty_one"}),
-        c.connection_remembers_nothing),
 })
+requests({
+    "the connection keeps the key":
+        (remember("authorization", lambda a: KEY in a["authorization"], by=lambda a: a.client), c.no_key),
+    "the machine keeps the key": (remember("authorization", lambda a: KEY in a["authorization"]), c.no_key),
+    "the connection keeps the namespace":
+        remember("x-namespace", lambda a: a["x-namespace"] == NAMESPACE, by=lambda a: a.client),
+    "everybody keeps the last namespace":
+        remember("x-namespace", lambda a: a["x-namespace"] in {NAMESPACE, "empty_one"}),
+}, c.connection_remembers_nothing)
+
 # The request.
 requests({
     "half of each body": (fault("truncated"), c.answers),
     "connections are reset": (fault("reset"), c.answers),
-    "only Accept: application/json": (
-        at(lambda _: ("none", "none"), lambda a: a["accept"] != "application/json"), c.accept),
-    "a body names the namespace": (find(lambda a: b'"namespace"' in a.body), c.body_means_nothing),
-    "a body names the batch": (
-        at(lambda _: ("bkt_a", "btch_9"), lambda a: b'"batch_id"' in a.body and a.batch[1]), c.body_means_nothing),
-    "a body names a batch in the bucket": (
-        at(lambda a: (a.batch[0], json.loads(a.body)["batch_id"]),
-           lambda a: a.body[:1] == b"{" and b'"batch_id"' in a.body and a.batch[1]), c.body_means_nothing),
-    "a form changes the method": (as_method("DELETE", lambda a: b"_method=DELETE" in a.body), c.body_means_nothing),
+    "only Accept: application/json": (at("none", "none", lambda a: a["accept"] != "application/json"), c.accept),
     "GET will do": (as_method("POST", lambda a: a.method == "GET"), c.method),
     "QUERY will do": (as_method("POST", lambda a: a.method == "QUERY"), c.method),
     "any method will do": (as_method("POST", lambda _: True), c.method),
     "another header has the path": (lambda a: setattr(a, "path", a["x-original-url"] or a.path), c.style),
-    "the query names the bucket": (
-        at(lambda a: ("none", a.batch[1]), lambda a: "identifier=contract" in a.query), c.style),
-    "the query names the batch": (at(lambda a: ("bkt_a", a.query), lambda a: "batch_id=" in a.query), c.style),
-    "any version of the API": (path(lambda text: text.replace("/v2/", "/v1/")), c.near_path),
-    "the path in any case": (path(lambda text: text.replace("CANCEL", "cancel")), c.near_path),
-    "a path without cancel": (path(lambda text: re.sub(r"(/batches/[^/]+)$", r"\1/cancel", text)), c.near_path),
-    "a path with a colon": (path(lambda text: re.sub(":cancel$", "/cancel", text)), c.near_path),
-    "a path with an ending": (path(lambda text: text.removesuffix(".json")), c.near_path),
-    "a bucket in a folder": (
-        path(lambda text: re.sub("/buckets/[^/]+/([^/]+/batches)", r"/buckets/\1", text)), c.near_path),
-    "a batch in a folder": (
-        path(lambda text: re.sub("/batches/[^/]+/([^/]+/cancel)", r"/batches/\1", text)), c.near_path),
-    "bytes that are no UTF-8 are left out": (path(lambda text: text.replace("%FF", "")), c.near_path),
+    "the query names the bucket": (at("none", "none", lambda a: "identifier=contract" in a.query), c.style),
+    "the query names the batch": (at("bkt_a", "none", lambda a: "batch_id=" in a.query), c.style),
 })
+requests({
+    "a body names the namespace": find(lambda a: b'"namespace"' in a.body),
+    "a body names the batch": at("bkt_a", "btch_9", lambda a: b'"batch_id"' in a.body and a.batch[1]),
+    "a body names a batch in the bucket": batch_of_the_body,
+    "a form changes the method": as_method("DELETE", lambda a: b"_method=DELETE" in a.body),
+}, c.body_means_nothing)
+requests({
+    "any version of the API": path(lambda text: text.replace("/v2/", "/v1/")),
+    "the path in any case": path(lambda text: text.replace("CANCEL", "cancel")),
+    "a path without cancel": path(lambda text: re.sub(r"(/batches/[^/]+)$", r"\1/cancel", text)),
+    "a path with a colon": path(lambda text: re.sub(":cancel$", "/cancel", text)),
+    "a path with an ending": path(lambda text: text.removesuffix(".json")),
+    "a bucket in a folder": path(lambda text: re.sub("/buckets/[^/]+/([^/]+/batches)", r"/buckets/\1", text)),
+    "a batch in a folder": path(lambda text: re.sub("/batches/[^/]+/([^/]+/cancel)", r"/batches/\1", text)),
+    "bytes that are no UTF-8 are left out": path(lambda text: text.replace("%FF", "")),
+}, c.near_path)
+
 # Where batches are.
 requests({
     "a namespace in another header": (
@@ -787,69 +785,61 @@ requests({
     "batches of other buckets are found": (in_its_bucket(lambda a: a.batch[0] in BUCKETS.values()), c.other_bucket),
     "any bucket, by a dash": (in_its_bucket(lambda a: a.batch[0] == "-"), c.identifier_exact),
     "the id of its task will do": (by_task_id, c.task_is_no_batch),
-    "batch ids compared by their beginning": (
-        alike(lambda text: next((known for known in BUCKETS if text.startswith(known)), text)), c.identifier_in_full),
-    "buckets compared by their end": (
-        alike(lambda text: text[-5:] if text.endswith(("bkt_a", "bkt_b")) else text), c.identifier_in_full),
-    "identifiers in any case": (alike(str.lower), c.identifier_exact),
-    "identifiers without accents": (alike(unaccented), c.identifier_exact),
-    "identifiers in any width": (alike(lambda text: unicodedata.normalize("NFKC", text)), c.identifier_exact),
-    "identifiers by their number": (alike(numbered), c.identifier_exact),
-    "identifiers without spaces around": (alike(str.strip), c.identifier_exact),
-    "identifiers without what cannot be seen": (alike(lambda text: text.replace("\u200b", "")), c.identifier_exact),
-    "identifiers decoded twice": (alike(unquote), c.identifier_exact),
-    "identifiers without .json": (
-        alike(lambda text: text.removesuffix(".json")), c.identifier_exact, c.identifier_in_full),
-    "identifiers without parameters": (alike(up_to(";")), c.identifier_exact, c.identifier_in_full),
-    "identifiers without a query": (alike(up_to("?")), c.identifier_in_full),
-    "identifiers without slashes": (alike(lambda text: text.strip("/")), c.identifier_exact),
-    "identifiers up to a comma": (alike(up_to(",")), c.identifier_exact, c.identifier_in_full),
-    "identifiers up to a colon": (alike(up_to(":")), c.identifier_in_full),
-    "identifiers up to an at sign": (alike(up_to("@")), c.identifier_in_full),
-    "identifiers up to a backslash": (alike(up_to("\\")), c.identifier_in_full),
-    "identifiers up to a NUL": (alike(up_to("\0")), c.identifier_exact, c.identifier_in_full),
-    "identifiers without the last newline": (alike(lambda text: text.removesuffix("\n")), c.identifier_exact),
-    "identifiers in quotes": (alike(lambda text: text.strip('"')), c.identifier_exact),
-    "identifiers without their prefix": (
-        alike(lambda text: text.removeprefix("btch_").removeprefix("bkt_")), c.identifier_exact),
-    "identifiers behind a dot segment": (alike(lambda text: text.rpartition("/../")[2]), c.identifier_exact),
-    "identifiers with any punctuation": (alike(unpunctuated), c.identifier_exact),
-    "namespaces in any case": (alike_namespace(str.lower), c.namespace_exact),
-    "namespaces without accents": (alike_namespace(unaccented), c.namespace_exact),
-    "namespaces by their number": (alike_namespace(numbered), c.namespace_exact),
-    "namespaces without parameters": (alike_namespace(up_to(";")), c.namespace_exact),
-    "namespaces without slashes": (alike_namespace(lambda text: text.strip("/")), c.namespace_exact),
-    "namespaces with any punctuation": (alike_namespace(unpunctuated), c.namespace_exact),
-    "namespaces with or without ns_": (alike_namespace(lambda text: text.removeprefix("ns_")), c.namespace_exact),
-    "namespaces in quotes": (alike_namespace(lambda text: text.strip('"')), c.namespace_exact),
-    "a namespace called null": (find(lambda a: a["x-namespace"] == "null"), c.namespace_exact),
-    "the first of several namespaces": (alike_namespace(up_to(",")), c.unknown_namespace),
-    "the last of several namespaces": (alike_namespace(lambda text: text.rpartition(",")[2]), c.unknown_namespace),
-    "namespaces up to a colon": (alike_namespace(up_to(":")), c.unknown_namespace),
 })
+requests({
+    "identifiers in any case": alike(str.lower),
+    "identifiers without accents": alike(unaccented),
+    "identifiers in any width": alike(lambda text: unicodedata.normalize("NFKC", text)),
+    "identifiers by their number": alike(numbered),
+    "identifiers without spaces around": alike(str.strip),
+    "identifiers without what cannot be seen": alike(lambda text: text.replace("\u200b", "")),
+    "identifiers decoded twice": alike(unquote),
+    "identifiers without slashes": alike(lambda text: text.strip("/")),
+    "identifiers without the last newline": alike(lambda text: text.removesuffix("\n")),
+    "identifiers in quotes": alike(lambda text: text.strip('"')),
+    "identifiers without their prefix": alike(lambda text: text.removeprefix("btch_").removeprefix("bkt_")),
+    "identifiers behind a dot segment": alike(lambda text: text.rpartition("/../")[2]),
+    "identifiers with any punctuation": alike(unpunctuated),
+    "identifiers without .json": (alike(lambda text: text.removesuffix(".json")), c.identifier_in_full),
+    "identifiers without parameters": (alike(up_to(";")), c.identifier_in_full),
+    "identifiers up to a comma": (alike(up_to(",")), c.identifier_in_full),
+    "identifiers up to a NUL": (alike(up_to("\0")), c.identifier_in_full),
+}, c.identifier_exact)
+requests({
+    "batch ids compared by their beginning":
+        alike(lambda text: next((known for known in BUCKETS if text.startswith(known)), text)),
+    "buckets compared by their end": alike(lambda text: text[-5:] if text.endswith(("bkt_a", "bkt_b")) else text),
+    "identifiers without a query": alike(up_to("?")),
+    "identifiers up to a colon": alike(up_to(":")),
+    "identifiers up to an at sign": alike(up_to("@")),
+    "identifiers up to a backslash": alike(up_to("\\")),
+}, c.identifier_in_full)
+requests({
+    "namespaces in any case": alike_namespace(str.lower),
+    "namespaces without accents": alike_namespace(unaccented),
+    "namespaces by their number": alike_namespace(numbered),
+    "namespaces without parameters": alike_namespace(up_to(";")),
+    "namespaces without slashes": alike_namespace(lambda text: text.strip("/")),
+    "namespaces with any punctuation": alike_namespace(unpunctuated),
+    "namespaces with or without ns_": alike_namespace(lambda text: text.removeprefix("ns_")),
+    "namespaces in quotes": alike_namespace(lambda text: text.strip('"')),
+    "a namespace called null": find(lambda a: a["x-namespace"] == "null"),
+}, c.namespace_exact)
+requests({
+    "the first of several namespaces": alike_namespace(up_to(",")),
+    "the last of several namespaces": alike_namespace(lambda text: text.rpartition(",")[2]),
+    "namespaces up to a colon": alike_namespace(up_to(":")),
+}, c.unknown_namespace)
 # fmt: on
 
 HARMLESS: dict[str, Mutant] = {
-    "the first key counts": Mutant((), ask=pick(0, "authorization")),
-    "the last key counts": Mutant((), ask=pick(-1, "authorization")),
-    "the first namespace counts": Mutant((), ask=pick(0, "x-namespace")),
-    "the last namespace counts": Mutant((), ask=pick(-1, "x-namespace")),
-    "bodies are compressed": Mutant((), change=compress),
+    "the first key counts": Mutant(ask=pick(0, "authorization")),
+    "the last key counts": Mutant(ask=pick(-1, "authorization")),
+    "the first namespace counts": Mutant(ask=pick(0, "x-namespace")),
+    "the last namespace counts": Mutant(ask=pick(-1, "x-namespace")),
+    "bodies are compressed": Mutant(change=compress),
 }
 """What a correct server may do, and the mock does not."""
-
-
-class MutantServer(MockServer):
-    """The mock with a breach in front of it, or with none."""
-
-    def __init__(self, mutant: Mutant | None = None, *, port: int = 0) -> None:
-        super().__init__(port=port, api_key=MOCK_KEY)
-        self._mutant = mutant
-
-    def app(self) -> ASGIApp:
-        """Return the app to serve."""
-        app = super().app()
-        return self._mutant.wrap(app, self) if self._mutant else app
 
 
 def main() -> None:

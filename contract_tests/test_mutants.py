@@ -60,7 +60,7 @@ def test_mutant_is_caught(name: str, seed: int, record_property: Any) -> None:
 @pytest.mark.parametrize("number", range(20))
 def test_no_false_alarm(number: int, from_outside: bool, seed: int) -> None:
     """The mock without a breach passes, with and without a look at its state, also behind what makes breaches."""
-    with MutantServer(Mutant((), change=lambda _: None) if number % 2 else None) as mock:
+    with MutantServer(Mutant(change=lambda _: None) if number % 2 else None) as mock:
         target = prepared_target(mock)
         report = run(attrs.evolve(target, mock=None) if from_outside else target, seed + number)
     assert [(result.clause.name, result.breach) for result in report.having("broken")] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import os
@@ -58,19 +59,6 @@ def test_make_contract_real_passes(tmp_path: Path) -> None:
     assert key not in done.stdout + done.stderr
 
 
-def test_make_contract_real_fails_on_a_breach(tmp_path: Path) -> None:
-    """A server that breaks the contract: another exit code, the clause, and no key; all else is not configured."""
-    with process("the key in a 401", tmp_path) as (config, key):
-        config.write_text(config.read_text().splitlines()[0])
-        done = make_contract_real(config, key, tmp_path / "report")
-    assert done.returncode != 0
-    assert f"broken: {c.key_not_repeated.name} ({c.key_not_repeated.provenance})" in done.stdout
-    assert ", 1 broken, " in done.stdout
-    assert key not in done.stdout + done.stderr
-    for path in (tmp_path / "report").iterdir():
-        assert key not in path.read_text()
-
-
 def test_make_contract_real_reports_a_wrong_configuration(tmp_path: Path) -> None:
     """Through make, too, a wrong configuration is one sentence and a failure."""
     done = make_contract_real(tmp_path / "nowhere.toml", None, tmp_path / "report")
@@ -79,23 +67,38 @@ def test_make_contract_real_reports_a_wrong_configuration(tmp_path: Path) -> Non
     assert not (tmp_path / "report").exists()
 
 
-def test_breach_and_difference_are_shown(tmp_path: Path) -> None:
-    """On the terminal and the page: the smallest request, how often and since when, and where the mock differs."""
-    mutant = MUTANTS["409 for a finished batch"]
+def test_breach_is_shown_without_the_key(tmp_path: Path) -> None:
+    """On the terminal, the page and in a failed test: the smallest request, how often and since when; no key."""
+    mutant = MUTANTS["the key in a 401"]
     with MutantServer(mutant) as server:
-        report = run(attrs.evolve(prepared_target(server), mock=None), 1, until=mutant.clauses)
-        report.differences = compare(report)
-    result, terminal = report.results[c.finished], io.StringIO()
+        target = attrs.evolve(prepared_target(server), mock=None)
+        report = run(target, 1, clauses=[c.unknown_batch, c.no_key, c.key_in_full])
+    result, terminal = report.results[c.key_not_repeated], io.StringIO()
     render.terminal(report, Console(file=terminal, width=160))
     render.write(report, tmp_path)
+    assert report.broken == [c.key_not_repeated.name]
     assert result.breach is not None
-    assert (c.finished.name, "status", "409", "400") in {(d.clause, d.what, d.real, d.mock) for d in report.differences}
-    for text in (terminal.getvalue(), (tmp_path / "index.html").read_text()):
-        assert "expected 400" in text
+    assert 0 < result.after < report.requests.total()
+    page = html.unescape((tmp_path / "index.html").read_text())
+    for text in (terminal.getvalue(), page, render.explained(result)):
+        assert "expected no key in the response" in text
         assert f"in {result.failures} of {result.checks} checks, first seen after {result.after} requests" in text
         assert result.breach.request in text
-        assert "curl -sS -i" in text
-    assert 0 < result.after <= report.requests.total()
+        assert result.breach.curl in text
+        assert target.key not in text
+    assert target.key not in (tmp_path / "report.json").read_text()
+
+
+def test_difference_is_listed(tmp_path: Path) -> None:
+    """Where a server responds otherwise than the mock, the difference is listed under its clause."""
+    mutant = MUTANTS["409 for a finished batch"]
+    with MutantServer(mutant) as server:
+        report = run(attrs.evolve(prepared_target(server), mock=None), 1, clauses=[c.finished])
+        report.differences = compare(report)
+    listed = {(one.clause, one.what, one.real, one.mock) for one in report.differences}
+    assert (c.finished.name, "status", "409", "400") in listed
+    render.write(report, tmp_path)
+    assert "<td>409</td><td>400</td>" in (tmp_path / "index.html").read_text()
 
 
 def configured(folder: Path, more: str) -> Report:

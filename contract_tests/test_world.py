@@ -23,7 +23,7 @@ import trustme
 from . import clauses as c
 from . import inputs, session
 from .clause import Clause
-from .mutants import Ask, Incoming, Mutant, MutantServer
+from .mutants import Ask, Incoming, Mutant, MutantServer, Outgoing
 from .report import Report
 from .scenario import MOCK_KEY, prepared_target, run
 from .session import Session
@@ -56,7 +56,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
 
 def behind(ask: Ask) -> MutantServer:
     """Return the mock behind something that may respond itself."""
-    return MutantServer(Mutant((), ask=ask))
+    return MutantServer(Mutant(ask=ask))
 
 
 def target(server: MutantServer, **changes: Any) -> Target:
@@ -126,9 +126,9 @@ def _has_ipv6() -> bool:
 def test_one_variable_counts_for_every_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind TLS of a private authority, SSL_CERT_FILE is all that is needed; also on IPv6, also under a path."""
 
-    def strip(asked: Incoming) -> tuple[int, dict[str, str], bytes] | None:
+    def strip(asked: Incoming) -> Outgoing | None:
         if not asked.path.startswith("/some/path/"):
-            return 404, {}, b"nothing here"
+            return Outgoing(asked, 404, {}, raw=b"nothing here")
         asked.path = asked.path.removeprefix("/some/path")
         return None
 
@@ -169,7 +169,7 @@ def test_target_that_cannot_be_tested(
     """A target that lets nobody in is reported in one sentence, before anything is checked."""
     if "retry-after" in headers:
         monkeypatch.setattr(clock, "sleep", lambda seconds: VirtualTime.sleep(clock, max(seconds, 1)))
-    with behind(lambda _: (status, headers, b"<h1>no</h1>")) as server:
+    with behind(lambda asked: Outgoing(asked, status, headers, raw=b"<h1>no</h1>")) as server:
         with pytest.raises(ConfigError) as caught:
             run(target(server), 1)
         assert server.requests == []
@@ -182,7 +182,7 @@ def test_rate_limit_breaks_only_what_it_breaks(clock: VirtualTime) -> None:
     pages = itertools.cycle([(429, b"<html>busy</html>"), (503, b"busy"), (503, b"<html>busy</html>"), (429, b"busy")])
     tokens, last, refused = 20.0, 0.0, 0
 
-    def limit(_: Incoming) -> tuple[int, dict[str, str], bytes] | None:
+    def limit(asked: Incoming) -> Outgoing | None:
         nonlocal tokens, last, refused
         tokens, last = min(tokens + (clock.now - last) * 150, 20), clock.now
         if tokens >= 1:
@@ -190,7 +190,7 @@ def test_rate_limit_breaks_only_what_it_breaks(clock: VirtualTime) -> None:
             return None
         refused += 1
         status, page = next(pages)
-        return status, {"content-type": "text/html"}, page
+        return Outgoing(asked, status, {"content-type": "text/html"}, raw=page)
 
     with behind(limit) as server:
         report = run(target(server, max_requests=5000), 1)
@@ -201,7 +201,7 @@ def test_rate_limit_breaks_only_what_it_breaks(clock: VirtualTime) -> None:
 
 def test_503_of_one_request_is_a_breach(clock: VirtualTime) -> None:
     """A request that always gets a 503, while others get through, brought it about."""
-    with behind(lambda asked: (503, {}, b"") if "%F0%9F" in asked.path else None) as server:
+    with behind(lambda asked: Outgoing(asked, 503, {}, raw=b"") if "%F0%9F" in asked.path else None) as server:
         report = run(target(server), 1, clauses=[c.odd_identifiers])
     assert {c.no_server_error, c.odd_identifiers} <= broken(report)
 
@@ -234,9 +234,9 @@ def test_timeouts_stop_the_run() -> None:
 def test_responses_of_gateways_are_listed() -> None:
     """What a gateway refuses on its own account counts for nothing and is listed by clause; a key in it counts."""
 
-    def refuse(asked: Incoming) -> tuple[int, dict[str, str], bytes] | None:
+    def refuse(asked: Incoming) -> Outgoing | None:
         if asked.method != "POST" or "%2F" in asked.path:
-            return 403, {"content-type": "text/html"}, asked["authorization"].encode("latin-1")
+            return Outgoing(asked, 403, {"content-type": "text/html"}, raw=asked["authorization"].encode("latin-1"))
         return None
 
     with behind(refuse) as server:
