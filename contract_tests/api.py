@@ -61,7 +61,7 @@ class Api(Session):
     @property
     def batch(self) -> BatchRef:
         """A batch for requests that must be refused: one that could be cancelled, if there is one."""
-        return self.target.known[0] if self.target.known else self.nobody()
+        return self.target.known[0] if self.target.known else self.unknown()
 
     @property
     def samples(self) -> tuple[BatchRef, ...]:
@@ -73,7 +73,7 @@ class Api(Session):
         """A batch, and the status code of a plain request for it, whatever happened before."""
         if self.target.finished:
             return self.target.finished[0], 400
-        return (next(iter(self.tasks)), 200) if self.tasks else (self.nobody(), 404)
+        return (next(iter(self.tasks)), 200) if self.tasks else (self.unknown(), 404)
 
     @functools.cached_property
     def merged_slashes(self) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ class Api(Session):
         """Expect that options change nothing: for a batch that exists, one that does not, and a wrong key."""
         batch, status = self.reference
         self.expect(status, batch, **options)
-        self.expect(404, self.nobody(), **options)
+        self.expect(404, self.unknown(), **options)
         self.expect(401, batch, **{**options, "key": f"Bearer {self.made_up()}"})
 
     def expect_alike(self, real: Sequence[BatchRef], unreal: Sequence[BatchRef], **options: Any) -> None:

@@ -1,8 +1,8 @@
 """Every clause of the contract: its name, its sentence and its check are one function.
 
 To add one, write a function here: its docstring is what the contract states, its decorator names the source and what a
-target must offer, and `phases` says when it is called, which is before any batch is cancelled unless it says otherwise.
-Clauses are called in the order in which they stand here. Then add a mutant that breaks it to mutants.py.
+target must offer, and `phases` when it is called: before any batch is cancelled, if it is left out. Clauses are
+called in the order of this file. Then add a mutant that breaks the clause to mutants.py.
 """
 
 from __future__ import annotations
@@ -242,8 +242,8 @@ def _strings(value: Any) -> Iterator[str]:
 def framing(api: Api) -> None:
     """A body is as long as its Content-Length says, also where the request announces no length; HEAD gets none."""
     for batch, method, key in (
-        (api.reference[0], "POST", ""), (api.nobody(), "POST", ""), (api.reference[0], "GET", ""),
-        (api.nobody(), "HEAD", ""), (api.batch, "POST", WRONG_KEY),
+        (api.reference[0], "POST", ""), (api.unknown(), "POST", ""), (api.reference[0], "GET", ""),
+        (api.unknown(), "HEAD", ""), (api.batch, "POST", WRONG_KEY),
     ):  # fmt: skip
         request = api.request(batch, method=method, key=key, send_length=False)
         problem = api.framing_problem(request)
@@ -262,11 +262,11 @@ def style(api: Api) -> None:
         api.expect(404, batch, **plain, more=[key, (spell("X-Namespace"), MARK.encode())])
     query = "&".join(f"{name}={api.made_up()}" for name in ("bucket_identifier", "batch_id", "bucket", "id"))
     api.expect(status, f"{batch.path}?{query}&force=true&x=1")
-    nobody = api.nobody()
-    api.expect(404, f"{nobody.path}?bucket_identifier={segment(batch.bucket)}&batch_id={segment(batch.batch)}&x=1")
-    api.expect(404, f"{BatchRef(batch.bucket, nobody.batch).path}?batch_id={segment(batch.batch)}")
+    unknown = api.unknown()
+    api.expect(404, f"{unknown.path}?bucket_identifier={segment(batch.bucket)}&batch_id={segment(batch.batch)}&x=1")
+    api.expect(404, f"{BatchRef(batch.bucket, unknown.batch).path}?batch_id={segment(batch.batch)}")
     api.expect(status, batch, more=[("X-HTTP-Method-Override", b"GET")])
-    api.expect(404, nobody, more=[(name, batch.path.encode()) for name in ("X-Original-URL", "X-Rewrite-URL")])
+    api.expect(404, unknown, more=[(name, batch.path.encode()) for name in ("X-Original-URL", "X-Rewrite-URL")])
     first = segment(batch.batch[0])
     if len(first) == 1 and batch in api.target.known:
         api.expect(status, batch.path.replace(f"/batches/{first}", f"/batches/%{ord(first):02X}"))
@@ -276,7 +276,7 @@ def style(api: Api) -> None:
 def namespace_elsewhere(api: Api) -> None:
     """X-Namespace may be left out; a namespace in another header, the query, the body or a cookie has no effect."""
     batch = api.reference[0]
-    api.expect(404, api.nobody(), namespace=None)
+    api.expect(404, api.unknown(), namespace=None)
     without = api.ask(batch, namespace=None).response.status
     for name in dict.fromkeys((api.target.namespace or api.made_up(), api.made_up())):
         value = name.encode()
@@ -294,9 +294,9 @@ def accept(api: Api) -> None:
         api.expect_no_effect(accept=value)
     api.expect(404, f"/v1/{api.made_up()}", accept=b"text/html")
     api.expect(405, api.batch, method="GET", accept=b"text/html")
-    plain = _error_type(api.ask(api.nobody()).response)
+    plain = _error_type(api.ask(api.unknown()).response)
     for header in (("Accept-Language", b"de"), ("Accept-Encoding", b"gzip"), ("User-Agent", b"Mozilla/5.0")):
-        exchange = api.expect(404, api.nobody(), more=[header])
+        exchange = api.expect(404, api.unknown(), more=[header])
         found = _error_type(exchange.response)
         api.check(found == plain, exchange, f"the error's type as ever, {plain}", found)
 
@@ -449,7 +449,7 @@ def method(api: Api) -> None:
     for name in METHODS:
         api.expect(405, api.batch, method=name)
     for name in METHODS[:6]:
-        api.expect(405, api.nobody(), method=name)
+        api.expect(405, api.unknown(), method=name)
     api.expect(405, api.batch, method="GET", more=[("X-HTTP-Method-Override", b"POST")])
     api.expect(405, f"{api.batch.path}?_method=POST", method="GET")
     api.expect(405, endpoint(api.made_up(), api.made_up() + "x" * 2000), method="PUT")
@@ -472,19 +472,19 @@ def method_before_key(api: Api) -> None:
 def method_tells_nothing(api: Api) -> None:
     """The response to another method tells nothing about a batch, not even whether it exists."""
     for name in ("GET", "HEAD", "OPTIONS"):
-        api.expect_alike([api.samples[-1]] * 2, [api.nobody(), api.nobody()], method=name)
+        api.expect_alike([api.samples[-1]] * 2, [api.unknown(), api.unknown()], method=name)
 
 
 @clause("assumed")
 def key_before_batch(api: Api) -> None:
     """A wrong key is 401 also where namespace, bucket or batch are unknown, and never tells which are."""
     for key in (WRONG_KEY, None):
-        api.expect(401, api.nobody(), key=key)
-        api.expect(401, api.nobody(), key=key, namespace=api.made_up())
+        api.expect(401, api.unknown(), key=key)
+        api.expect(401, api.unknown(), key=key, namespace=api.made_up())
     if api.target.forbidden_namespace is not None:
         api.expect(401, api.batch, key=WRONG_KEY, namespace=api.target.forbidden_namespace)
     if api.target.known:
-        api.expect_alike([api.batch] * 2, [api.nobody()] * 2, key=WRONG_KEY)
+        api.expect_alike([api.batch] * 2, [api.unknown()] * 2, key=WRONG_KEY)
 
 
 @clause("assumed", need.FINISHED)
@@ -532,8 +532,8 @@ def finished_unchanged(api: Api) -> None:
 @clause("published")
 def unknown_path(api: Api) -> None:
     """An unknown path: 404."""
-    path = api.nobody().path
-    for unknown in (
+    path = api.unknown().path
+    for wrong in (
         f"/v1/{api.made_up()}",
         path.removesuffix("cancel") + api.made_up(),
         path.removesuffix("/cancel"),
@@ -541,7 +541,7 @@ def unknown_path(api: Api) -> None:
         path.replace("/batches/", "//batches/"),
         f"/v1/buckets/{api.made_up()}/./batches/x/cancel",
     ):
-        api.expect(404, unknown)
+        api.expect(404, wrong)
     api.expect(404, f"/v1/{api.made_up()}", method="GET")
 
 
@@ -567,7 +567,7 @@ def near_path(api: Api) -> None:
 @clause("published")
 def unknown_batch(api: Api) -> None:
     """An unknown batch in a known bucket: 404."""
-    api.expect(404, api.nobody())
+    api.expect(404, api.unknown())
     bucket = api.batch.bucket
     api.expect(404, BatchRef(bucket, api.made_up()))
     if api.target.own_account:
@@ -657,7 +657,7 @@ def other_namespace(api: Api) -> None:
 @clause("published", need.FORBIDDEN_NAMESPACE, phases=BEFORE_AND_AFTER)
 def forbidden_namespace(api: Api) -> None:
     """A namespace that the key may not use: 403, whatever is requested there."""
-    for batch in (*api.samples, api.nobody()):
+    for batch in (*api.samples, api.unknown()):
         api.expect(403, batch, namespace=api.target.forbidden_namespace)
 
 
@@ -668,15 +668,15 @@ def elsewhere_tells_nothing(api: Api) -> None:
     names = [batch.batch for batch in known if len(batch.batch) >= 6]
     for batch in api.samples:
         exchange = api.expect(404, BatchRef(batch.bucket, api.made_up()))
-        told = [name for name in names if re.search(rf"\b{re.escape(name)}\b", exchange.response.text)]
-        api.check(not told, exchange, "no batch that was not requested", told)
+        shown = [name for name in names if re.search(rf"\b{re.escape(name)}\b", exchange.response.text)]
+        api.check(not shown, exchange, "no batch that was not requested", shown)
         # Where it is not: a bucket that does not exist, a bucket of other batches, and another namespace.
         others = [BatchRef(other.bucket, batch.batch) for other in known if other.bucket != batch.bucket]
         others = [other for other in others if other not in known][:1]
         for wrong in (BatchRef(api.made_up(), batch.batch), *others):
             api.expect_alike([wrong] * 2, [BatchRef(wrong.bucket, api.made_up()) for _ in range(2)])
         if api.target.other_namespace is not None:
-            api.expect_alike([batch] * 2, [api.nobody(), api.nobody()], **elsewhere)
+            api.expect_alike([batch] * 2, [api.unknown(), api.unknown()], **elsewhere)
 
 
 @clause("published")
@@ -700,7 +700,7 @@ def odd_namespaces(api: Api) -> None:
         api.expect(404, api.batch, namespace=f"{name}{odd}")
     for raw in ("ü".encode(), "日本".encode(), b"\xff", b"x" * 5000, b"\tx"):
         api.expect(404, api.batch, *(() if api.target.mock else (400, 422, 431)), namespace=name.encode() + raw)
-    api.expect(404, api.nobody(), 400, 422, namespace=b"")
+    api.expect(404, api.unknown(), 400, 422, namespace=b"")
 
 
 @clause("published", need.A_MOCK)
@@ -763,7 +763,7 @@ def task_is_no_batch(api: Api) -> None:
 def no_mixing(api: Api) -> None:
     """Requested at the same moment, different batches, namespaces and keys each get their own response."""
     asked: list[dict[str, Any]] = [
-        {"batch": batch} for batch in (api.nobody(), *api.target.cancelable[:2], *api.target.finished[:1])
+        {"batch": batch} for batch in (api.unknown(), *api.target.cancelable[:2], *api.target.finished[:1])
     ]
     asked += [{"batch": api.batch, "namespace": api.made_up()}, {"batch": api.batch, "key": WRONG_KEY}]
     alone = [api.ask(**options).response for options in asked]
@@ -788,12 +788,12 @@ def default_namespace(api: Api) -> None:
     """Without X-Namespace, the key's default namespace is used."""
     batch = api.target.cancelable[0]
     if api.target.mock is not None:
-        batch = api.nobody()
+        batch = api.unknown()
         api.target.mock.add_batch(batch.bucket, batch.batch)
     api.expect(200, batch, namespace=None)
 
 
-# What needs batches of our own making, and the state behind the server.
+# What needs more batches, and the state behind the server.
 
 
 def _mock(api: Api) -> MockState:
@@ -803,7 +803,7 @@ def _mock(api: Api) -> MockState:
 
 def _add_batch(api: Api, what: str, **fields: Any) -> BatchRef | None:
     """Add a batch to the mock; one that it refuses breaks the clause."""
-    batch = api.nobody()
+    batch = api.unknown()
     try:
         _mock(api).add_batch(batch.bucket, batch.batch, namespace=api.target.namespace, **fields)
     except ConfigurationError as error:
@@ -872,10 +872,10 @@ def task_kept(api: Api) -> None:
 
 @clause("suite", need.A_MOCK, phases=("after",))
 def faults(api: Api) -> None:
-    """What only a planned fault leads to is answered as the contract says."""
-    for status in decisions.ONLY_WHEN_TOLD:
+    """What only a planned fault leads to is as the contract says."""
+    for status in decisions.ONLY_BY_FAULT:
         _mock(api).fail_next(status)
-        api.expect(status, api.nobody(), induced=True)
+        api.expect(status, api.unknown(), induced=True)
 
 
 # What makes a run mean something.
@@ -917,11 +917,11 @@ def every_operation_has_clauses(report: Report, check: Check) -> None:
 def everything_seen(report: Report, check: Check) -> None:
     """Each status code, header and property of the contract was in a response or is exempted; no other property was."""
     documented, seen = report.documented(), report.seen
-    exempted = {*decisions.NEVER_SEEN, *map(str, decisions.ONLY_WHEN_TOLD)}
+    exempted = {*decisions.NEVER_SEEN, *map(str, decisions.ONLY_BY_FAULT)}
     wrong = []
     for name in sorted(documented - seen - exempted):
         kind = "status code" if name.isdecimal() else "header" if " " in name else "property"
-        table = "ONLY_WHEN_TOLD" if name.isdecimal() else "NEVER_SEEN"
+        table = "ONLY_BY_FAULT" if name.isdecimal() else "NEVER_SEEN"
         wrong.append(
             f"The {kind} {name} of openapi.yaml was in no response: let the mock send it (src/mixpeek_batches/mock/) "
             f"and a clause ask for it (contract_tests/clauses.py), or exempt it under {table} in {_DECISIONS}."

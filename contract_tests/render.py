@@ -79,7 +79,7 @@ def terminal(report: Report, console: Console) -> None:
         for result in report.having("not checked"):
             show(f"  {result.clause.name}: {result.why_not}")
     if report.gateway:
-        show("\nanswered by a gateway in place of the API, and counted for nothing:", "yellow")
+        show("\nresponses of a gateway in place of the API, which count for nothing:", "yellow")
         for name, why in gateways(report).items():
             show(f"  {name}: {why}")
     if report.uncovered:

@@ -6,6 +6,7 @@ import base64
 import datetime
 import html
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
@@ -210,17 +211,18 @@ class Report:
         result.checks += 1
         if ok:
             return
-        breach = Breach(
-            expected=self.clean(str(expected))[:500],
-            got=self.clean(str(got))[: 800 if exchange else None],
-            request=self.clean(f"{exchange.request.method} {exchange.request.path}")[:160] if exchange else "",
-            curl=self.clean(exchange.request.curl(self.target.base_url)) if exchange else "",
-        )
         result.failures += 1
+        request = f"{exchange.request.method} {exchange.request.path}" if exchange else ""
+        curl = exchange.request.curl(self.target.base_url) if exchange else ""
         if result.breach is None:
-            result.breach, result.first, result.after = breach, breach.request, self.statuses.total()
-        elif breach.curl and (not result.breach.curl or len(breach.curl) < len(result.breach.curl)):
-            result.breach = breach
+            result.first, result.after = self.clean(request)[:160], self.statuses.total()
+        if result.breach is None or 0 < len(curl) < (len(result.breach.curl) or math.inf):
+            result.breach = Breach(
+                expected=self.clean(str(expected))[:500],
+                got=self.clean(str(got))[: 800 if exchange else None],
+                request=self.clean(request)[:160],
+                curl=self.clean(curl),
+            )
         if clause in self.until:
             self.stopped = f"{clause.name} to hold"
 

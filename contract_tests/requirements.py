@@ -30,7 +30,7 @@ DEFAULT_NAMESPACE = Requirement(
     lambda target: target.namespace is None or target.mock,
 )
 OWN_ACCOUNT = Requirement("own_account = true", lambda target: target.own_account)
-A_LIMIT = Requirement("a server that can be made to answer so", lambda target: True)
+A_LIMIT = Requirement("a server that can be made to send 429 or 503", lambda target: True)
 AN_ERROR = Requirement("a cancelable batch whose task carries an error", lambda target: target.cancelable)
 NO_ERROR = Requirement("a cancelable batch whose task carries no error", lambda target: target.cancelable)
 A_MOCK = Requirement("a mock that the tests started, whose batches they can read", lambda target: target.mock)

@@ -56,7 +56,7 @@ class Session:
         """Return a new identifier that nothing has."""
         return f"{MARK}{self.random.getrandbits(48):012x}"
 
-    def nobody(self) -> BatchRef:
+    def unknown(self) -> BatchRef:
         """Return a new reference to a batch that does not exist."""
         return BatchRef(self.made_up(), self.made_up())
 
@@ -122,7 +122,7 @@ class Session:
                 self._interval = interval  # it is about this request, and not about the rate
                 break
             if time.monotonic() - began > _NO_PROGRESS_TIMEOUT:
-                self._stop(f"the server answers nothing but {status} for {_NO_PROGRESS_TIMEOUT:g} s.")
+                self._stop(f"the server responds with nothing but {status} for {_NO_PROGRESS_TIMEOUT:g} s.")
             self.record(exchange, from_limiter=True)
             self._interval = min(max(self._interval * 1.25, 0.02), _LONGEST_INTERVAL)
             time.sleep(_retry_after(exchange.response, refusals))
@@ -175,7 +175,7 @@ class Session:
         Raises:
             ConfigError: If the target cannot be tested; its message says in one sentence what to do.
         """
-        url, request = self.target.base_url, self.request(self.nobody())
+        url, request = self.target.base_url, self.request(self.unknown())
         self._wait_for_turn("to begin with")
         response = self.wire.send(request)
         if response.status in LIMITED:
@@ -203,15 +203,15 @@ class Session:
             return f"{url} refuses the key in {KEY_VARIABLE} with 401: set it to one that is valid there."
         if status == 403:
             where = f"namespace {self.target.namespace!r}" if self.target.namespace else "its default namespace"
-            return f"{url} answers 403: the key may not use {where}, or a gateway lets nobody in."
+            return f"{url} responds with 403: the key may not use {where}, or a gateway lets nobody in."
         if status in _NO_API:
-            return f"{url} answers {status}: a gateway is there, and no API behind it."
+            return f"{url} responds with {status}: a gateway is there, and no API behind it."
         return None
 
     def _probe(self) -> Response:
         with Wire(self.target.base_url) as wire:
             self._wait_for_turn("to see who is there")
-            return wire.send(self.request(self.nobody()))
+            return wire.send(self.request(self.unknown()))
 
     def _wait_for_turn(self, kind: str) -> None:
         """Wait until another request may be sent."""
@@ -228,7 +228,7 @@ class Session:
                 time.sleep(wait)
 
     def _stop_if_gone(self, response: Response) -> None:
-        """Tell a connection that ended, or a gateway's failure, from a server that is gone."""
+        """Stop if the server is gone, rather than a connection ended or a gateway failed."""
         give_up = time.monotonic() + _RESTART_TIMEOUT
         while self._probe().status in _NO_API:
             if time.monotonic() > give_up:
@@ -262,9 +262,9 @@ def _unreachable(url: str) -> str | None:
     except ssl.SSLError as error:
         return f"{url} does not speak TLS ({error.reason or error}): write http in base_url if that is meant."
     except TimeoutError:
-        return f"No server answers at {url} within 5 s."
+        return f"No server responds at {url} within 5 s."
     except (OSError, UnicodeError) as error:
-        return f"No server answers at {url}: {getattr(error, 'strerror', None) or error}."
+        return f"No server responds at {url}: {getattr(error, 'strerror', None) or error}."
 
 
 def _speaks_tls(url: str) -> bool:

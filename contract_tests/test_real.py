@@ -147,7 +147,7 @@ HERE = 'base_url = "http://127.0.0.1:9"\n'
         ('base_url = "https://h:99999"', KEY, "must be like"),
         ('base_url = "https://u:secret@h"', KEY, "user name or password"),
         ('base_url = "http://127.0.0.1:9/ü"', KEY, "ASCII"),
-        (f'base_url = "https://{"x" * 70}.invalid"', KEY, "No server answers"),
+        (f'base_url = "https://{"x" * 70}.invalid"', KEY, "No server responds"),
         (HERE + 'cancelable = ["../b"]', KEY, "another endpoint"),
         (HERE + 'namespace = "a\\nb"', KEY, "control character"),
         (HERE + 'namespace = "a"\nother_namespace = "a"', KEY, "are the same"),
@@ -164,7 +164,7 @@ HERE = 'base_url = "http://127.0.0.1:9"\n'
         (HERE + 'requests_per_second = "5"', KEY, "requests_per_second '5' is not of type 'number'"),
         (HERE, None, "MIXPEEK_API_KEY"),
         (HERE, "a b", "MIXPEEK_API_KEY"),
-        (HERE, KEY, "No server answers"),
+        (HERE, KEY, "No server responds"),
     ],
 )
 def test_wrong_configuration_is_one_sentence(

@@ -159,8 +159,8 @@ def test_mixed_up_schemes_are_reported(tmp_path: Path) -> None:
         (401, {}, "refuses the key in MIXPEEK_API_KEY"),
         (403, {}, "the key may not use namespace 'contract_tests'"),
         (502, {}, "a gateway is there, and no API behind it"),
-        (503, {"retry-after": "0"}, "answers nothing but 503"),
-        (429, {}, "answers nothing but 429"),
+        (503, {"retry-after": "0"}, "responds with nothing but 503"),
+        (429, {}, "responds with nothing but 429"),
     ],
 )
 def test_target_that_cannot_be_tested(
@@ -207,7 +207,7 @@ def test_503_of_one_request_is_a_breach(clock: VirtualTime) -> None:
 
 
 def test_server_that_dies_stops_the_run(clock: VirtualTime) -> None:
-    """A server that a request kills is told from a connection that ends, and the request is named."""
+    """A server that a request kills, rather than a connection, stops the run, and the request is named."""
 
     def die(asked: Incoming) -> None:
         if "%F0%9F" in asked.path:

@@ -44,7 +44,7 @@ class Request:
         body: The bytes of the body.
         send_length: Whether Content-Length is sent.
         clause: The name of the clause that it is for.
-        induced: Whether the mock was told how to respond.
+        induced: Whether it is to meet a planned fault of the mock.
     """
 
     method: str
