@@ -184,7 +184,7 @@ def test_rate_limit_breaks_only_what_it_breaks(clock: VirtualTime) -> None:
 
     def limit(asked: Incoming) -> Outgoing | None:
         nonlocal tokens, last, refused
-        tokens, last = min(tokens + (clock.now - last) * 150, 20), clock.now
+        tokens, last = min(tokens + (clock.now - last) * 50, 20), clock.now
         if tokens >= 1:
             tokens -= 1
             return None
@@ -196,7 +196,7 @@ def test_rate_limit_breaks_only_what_it_breaks(clock: VirtualTime) -> None:
         report = run(target(server, max_requests=5000), 1)
     assert report.stopped == ""
     assert broken(report) == LIMITERS
-    assert 4 <= refused < report.requests.total() / 5
+    assert len(LIMITERS) <= refused <= 25, "without slowing down, there are more than 40"
 
 
 def test_503_of_one_request_is_a_breach(clock: VirtualTime) -> None:
@@ -306,7 +306,10 @@ class Recorder(http.server.BaseHTTPRequestHandler):
         headers = [pair for pair in self.headers.items() if pair[0].lower() not in ignored]
         self.requests.append((self.command, self.path, sorted(headers), body))
         self.send_response(200)
+        self.send_header("Content-Length", "2")
         self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(b"{}")
 
     def log_message(self, *_: object) -> None:
         pass
@@ -331,7 +334,7 @@ def test_curl_repeats_the_request(report: Report) -> None:
         sent = Recorder.requests.copy()
         Recorder.requests.clear()
         commands = [report.clean(request.curl(url)) for request in kinds.values()]
-        bash("\n".join(commands), report.target.key)
+        bash("\n".join(["set -e", *commands]), report.target.key)
         server.shutdown()
     assert len(commands) > 50
     assert report.target.key not in "".join(commands)
