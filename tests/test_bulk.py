@@ -257,7 +257,7 @@ def test_failures_are_retried(connect: Connect) -> None:
 
 def test_retries_are_logged(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
     """As those of a single call, with the batch that they are about."""
-    with Peer([response(500), response()]) as peer, connect(peer.url) as client:
+    with Peer(response(500), response()) as peer, connect(peer.url) as client:
         (result,) = client.cancel_batches([("bkt_1", "btch_1")])
     assert (result.canceled, result.attempts) == (True, 2)
     (record,) = [record for record in caplog.records if record.name == "mixpeek_batches"]

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import respx
 import vcr  # type: ignore[import-untyped]
-from bulk import PAIRS, Caller, call_while, each_driver, many, our_threads, run, single
+from bulk import PAIRS, Caller, call_while, each_driver, many, our_threads, run, single, wait_until
 from httpx_aiohttp import HttpxAiohttpClient
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
@@ -239,5 +239,5 @@ def test_users_client_that_is_closed_under_way(driver: str, call: Any, urls: lis
     started = time.monotonic()
     with Peer([HANG]) as peer, pytest.raises(MixpeekError):
         run(driver, close_under_way, base_url=peer.url, http={}, timeout=0.5, max_retries=0)
+    wait_until(lambda: our_threads() == [])
     assert time.monotonic() - started < 3
-    assert our_threads() == []
