@@ -10,6 +10,7 @@ SOURCES := openapi.yaml pyproject.toml README.md LICENSE $(shell find src genera
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test generate check contract contract-real contract-proxies mutants mock chaos soak drift bench docs docs-check build release clean
+.PHONY: check-generated check-style check-types check-types-of-users check-workflows check-version
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
@@ -21,23 +22,36 @@ demo: $(DEMO)/.ready ## Cancel a running batch on a mock, through the installed 
 
 test: $(VENV)/.ready $(DEMO)/.ready ## Run every test but the long ones: mutants, contract-proxies, chaos and soak
 	@rm -f .coverage .coverage.*
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal tests
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m coverage run -m pytest -p scripts.coverage_pauses \
+	  -n 2 --dist worksteal -m 'not mutants'
 	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not mutants' contract_tests
 
 generate: $(VENV)/.ready ## Write generated/ from openapi.yaml
 	@$(BIN)/python scripts/generate.py
 
 check: $(VENV)/.ready ## Check what is generated, formatting, lint, types, workflows and the version's step
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) \
+	  check-types check-types-of-users check-generated check-style check-workflows check-version
+
+check-types:
+	$(BIN)/mypy
+
+check-types-of-users:
+	$(BIN)/pyright --warnings --pythonpath $(BIN)/python
+
+check-generated:
 	$(BIN)/python scripts/generate.py --check
+
+check-style:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/mypy --strict generated/mixpeek_batches_api
-	$(BIN)/pyright --warnings --pythonpath $(BIN)/python
+
+check-workflows:
 	$(BIN)/zizmor --quiet --offline --no-progress --pedantic .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+
+check-version:
 	$(BIN)/python -m scripts.gate
 
 contract: $(VENV)/.ready ## Check the mock against the contract, clause by clause

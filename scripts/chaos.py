@@ -1,4 +1,4 @@
-"""Cancel many batches at a mock that fails a third of all attempts, in every way, and count what became of them.
+"""Cancel many batches at a mock that fails a third of all attempts, in every way, and compare reports with the mock.
 
     python -m scripts.chaos [BATCHES]
 
@@ -12,18 +12,16 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import attrs
-
-from mixpeek_batches import AsyncClient, CancelResult, Client, TaskStatus
+from mixpeek_batches import AsyncClient, Client, TaskStatus
 from mixpeek_batches.mock import MockServer
 
 BUCKET = "bkt_chaos"
@@ -33,158 +31,114 @@ ENOUGH = 20
 CONCURRENCY = 200
 _TIMEOUT = 600.0
 
+Pairs = list[tuple[str, str]]
+Reports = list[tuple[str, bool]]
+"""What was reported, in order: the id of a batch, and whether it was cancelled."""
+Work = Callable[[MockServer, Pairs, int], Reports]
+"""Cancels batches, with a number of retries for each."""
 
-@attrs.frozen(kw_only=True)
-class Report:
-    """What a run came to.
+
+class ChaosRun(NamedTuple):
+    """What came of one way of cancelling.
 
     Attributes:
-        name: What was run.
-        batches: How many batches there were.
-        seconds: How long it took.
-        answers: How often the mock gave each status; None stands for no answer at all.
+        statuses: How often the mock returned each status; None stands for a connection that it reset.
         reported: How many batches were reported as cancelled.
         canceled: How many are CANCELED at the mock.
         wrong: What does not fit, in sentences.
     """
 
-    name: str
-    batches: int
-    seconds: float
-    answers: Counter[int | None]
+    statuses: Counter[int | None]
     reported: int
     canceled: int
     wrong: list[str]
 
-    def __str__(self) -> str:
-        spoilt = self.answers.total() - self.answers[200]
-        return (
-            f"{self.name:<38} {self.batches:>7,} batches {self.seconds:>6.1f} s {self.answers.total():>7,} requests "
-            f"{spoilt:>6,} not 200 ({self.answers[None]:,} resets) {self.reported:>7,} reported "
-            f"{self.canceled:>7,} CANCELED  {'; '.join(self.wrong) or 'ok'}"
-        )
 
-
-Work = Callable[[MockServer, list[tuple[str, str]], int], list[tuple[str, bool]]]
-"""Cancels the batches, each with so many retries, and tells what was reported of each: its id, and if cancelled."""
-
-
-def run(name: str, work: Work, batches: int, max_retries: int, *, seed: int = 1) -> Report:
+def run(work: Work, max_retries: int, batches: int) -> ChaosRun:
     """Run one way of cancelling many at a mock of its own, and compare what it reported with what the mock holds."""
     with MockServer() as mock:
         ids = [f"btch_{number}" for number in range(batches)]
         mock.add_batches([{"bucket_identifier": BUCKET, "batch_id": id_, "status": "IN_PROGRESS"} for id_ in ids])
-        mock.fail_randomly(RATE, seed=seed)
-        answers: Counter[int | None] = Counter()
-        mock.on_request = lambda request: answers.update([request.status_code])
-        started = time.monotonic()
+        mock.fail_randomly(RATE, seed=1)
+        statuses: Counter[int | None] = Counter()
+        mock.on_request = lambda request: statuses.update([request.status_code])
         reports = work(mock, [(BUCKET, id_) for id_ in ids], max_retries)
-        seconds = time.monotonic() - started
         canceled = {batch.batch_id for batch in mock.batches if batch.status is TaskStatus.CANCELED}
-    return Report(
-        name=name,
-        batches=batches,
-        seconds=seconds,
-        answers=answers,
-        reported=sum(done for _, done in reports),
-        canceled=len(canceled),
-        wrong=list(_wrong(ids, reports, canceled, all_of_them=max_retries >= ENOUGH)),
-    )
+    wrong = list(_contradictions(ids, reports, canceled, expect_all=max_retries >= ENOUGH))
+    return ChaosRun(statuses, sum(done for _, done in reports), len(canceled), wrong)
 
 
-def _wrong(ids: list[str], reports: list[tuple[str, bool]], canceled: set[str], *, all_of_them: bool) -> Iterable[str]:
+def _contradictions(ids: list[str], reports: Reports, canceled: set[str], *, expect_all: bool) -> Iterator[str]:
     times = Counter(id_ for id_, _ in reports)
     reported = {id_ for id_, done in reports if done}
     failed = {id_ for id_, done in reports if not done}
-    if times != Counter(ids):
-        odd = [id_ for id_ in {*ids, *times} if times[id_] != 1]
+    if odd := [id_ for id_ in dict.fromkeys((*ids, *times)) if times[id_] != 1]:
         yield f"{len(odd):,} not reported exactly once, as {odd[:3]}"
     if reported - canceled:
         yield f"{len(reported - canceled):,} reported as cancelled that are not"
     # What failed may have been carried out nevertheless; what was not reported at all may not.
-    if canceled - reported - failed:
-        yield f"{len(canceled - reported - failed):,} CANCELED of which nothing was said"
-    if not all_of_them and not failed:
+    if silent := canceled - reported - failed:
+        yield f"{len(silent):,} CANCELED of which nothing was reported"
+    if not expect_all and not failed:
         yield "nothing failed"
-    if all_of_them and (len(canceled) < len(ids) or failed):
+    if expect_all and (len(canceled) < len(ids) or failed):
         yield f"{len(ids) - len(canceled):,} not CANCELED, {len(failed):,} reported as failed"
 
 
-def _said(result: CancelResult) -> tuple[str, bool]:
-    return result.batch_id, result.canceled
-
-
-def with_client(mock: MockServer, pairs: list[tuple[str, str]], max_retries: int) -> list[tuple[str, bool]]:
+def with_client(mock: MockServer, pairs: Pairs, max_retries: int) -> Reports:
     """Cancel by Client.cancel_batches."""
     with Client(api_key=mock.api_key, base_url=mock.url, max_retries=max_retries) as client:
-        return [_said(result) for result in client.cancel_batches(iter(pairs), concurrency=CONCURRENCY)]
+        results = client.cancel_batches(iter(pairs), concurrency=CONCURRENCY)
+        return [(result.batch_id, result.canceled) for result in results]
 
 
-def with_async_client(mock: MockServer, pairs: list[tuple[str, str]], max_retries: int) -> list[tuple[str, bool]]:
+def with_async_client(mock: MockServer, pairs: Pairs, max_retries: int) -> Reports:
     """Cancel by AsyncClient.cancel_batches."""
 
-    async def work() -> list[tuple[str, bool]]:
+    async def work() -> Reports:
         async with AsyncClient(api_key=mock.api_key, base_url=mock.url, max_retries=max_retries) as client:
-            return [_said(result) async for result in client.cancel_batches(iter(pairs), concurrency=CONCURRENCY)]
+            results = client.cancel_batches(iter(pairs), concurrency=CONCURRENCY)
+            return [(result.batch_id, result.canceled) async for result in results]
 
     return asyncio.run(work())
 
 
-def _command(mock: MockServer, batches: Path, record: Path | None, max_retries: int) -> subprocess.Popen[str]:
-    arguments = ["cancel", "--from", str(batches), "--concurrency", str(CONCURRENCY), "--max-retries", str(max_retries)]
-    arguments += ["--yes"]
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "mixpeek_batches.cli",
-            *arguments,
-            *([] if record is None else ["--resume", str(record)]),
-        ],
-        env={**os.environ, "MIXPEEK_API_KEY": mock.api_key, "MIXPEEK_BASE_URL": mock.url},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE if record is None else subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+def _command(mock: MockServer, pairs: Pairs, max_retries: int, *options: str) -> subprocess.Popen[str]:
+    """Start the command with a file of batches on stdin."""
+    command = [sys.executable, "-m", "mixpeek_batches.cli", "cancel", "--from", "-", "--yes", *options]
+    command += ["--concurrency", str(CONCURRENCY), "--max-retries", str(max_retries)]
+    environment = {**os.environ, "MIXPEEK_API_KEY": mock.api_key, "MIXPEEK_BASE_URL": mock.url}
+    with tempfile.TemporaryFile("w+") as file:
+        file.writelines(f"{bucket},{batch}\n" for bucket, batch in pairs)
+        file.seek(0)
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        return subprocess.Popen(command, env=environment, stdin=file, stdout=pipe, stderr=null, text=True)
 
 
-def _entries(lines: Iterable[str]) -> list[tuple[str, bool]]:
-    # The first line of a record names the server.
-    return [(entry["batch_id"], entry["canceled"]) for entry in map(json.loads, lines) if "server" not in entry]
-
-
-def _write(folder: str, pairs: list[tuple[str, str]]) -> Path:
-    path = Path(folder, "batches.csv")
-    path.write_text("".join(f"{bucket},{batch}\n" for bucket, batch in pairs))
-    return path
-
-
-def with_command(mock: MockServer, pairs: list[tuple[str, str]], max_retries: int) -> list[tuple[str, bool]]:
+def with_command(mock: MockServer, pairs: Pairs, max_retries: int) -> Reports:
     """Cancel by the command, whose lines on stdout are what it reports."""
-    with tempfile.TemporaryDirectory() as folder:
-        process = _command(mock, _write(folder, pairs), None, max_retries)
-        output, _ = process.communicate(timeout=_TIMEOUT)
+    process = _command(mock, pairs, max_retries)
+    output, _ = process.communicate(timeout=_TIMEOUT)
     assert process.returncode == (0 if max_retries >= ENOUGH else 1), f"exit code {process.returncode}"
-    return _entries(output.splitlines())
+    return [(entry["batch_id"], entry["canceled"]) for entry in map(json.loads, output.splitlines())]
 
 
-def killed_and_resumed(mock: MockServer, pairs: list[tuple[str, str]], max_retries: int) -> list[tuple[str, bool]]:
+def killed_and_resumed(mock: MockServer, pairs: Pairs, max_retries: int) -> Reports:
     """Kill the command half-way, and run it again; the record is what it reports."""
     with tempfile.TemporaryDirectory() as folder:
-        batches, record = _write(folder, pairs), Path(folder, "record.jsonl")
-        first = _command(mock, batches, record, max_retries)
-        give_up = time.monotonic() + _TIMEOUT
-        while not record.exists() or record.read_bytes().count(b"\n") < len(pairs) // 2:
-            assert first.poll() is None, "the command ended before it was half-way"
-            assert time.monotonic() < give_up, "the command takes too long"
-            time.sleep(0.02)
-        first.send_signal(signal.SIGKILL)
-        first.wait()
+        record = Path(folder, "record.jsonl")
+        first = _command(mock, pairs, max_retries, "--resume", str(record))
+        assert first.stdout is not None
+        for _ in range(len(pairs) // 2):
+            assert first.stdout.readline(), "the command ended before it was half-way"
+        first.kill()
+        first.communicate()
         assert record.read_bytes().count(b"\n") < len(pairs), "the command was not killed half-way"
-        second = _command(mock, batches, record, max_retries)
-        assert second.wait(_TIMEOUT) == 0, f"exit code {second.returncode}"
-        return _entries(record.read_text().splitlines())
+        second = _command(mock, pairs, max_retries, "--resume", str(record))
+        second.communicate(timeout=_TIMEOUT)
+        assert second.returncode == 0, f"exit code {second.returncode}"
+        _server, *entries = map(json.loads, record.read_text().splitlines())
+        return [(entry["batch_id"], entry["canceled"]) for entry in entries]
 
 
 RUNS: dict[str, tuple[Work, int]] = {
@@ -204,12 +158,19 @@ def main() -> int:
     parser.add_argument("batches", nargs="?", type=int, default=10_000, help="how many batches each way cancels")
     batches = parser.parse_args().batches
     logging.getLogger("mixpeek_batches").setLevel(logging.ERROR)  # every retry is a warning
-    well = True
+    all_well = True
     for name, (work, max_retries) in RUNS.items():
-        report = run(name, work, batches, max_retries)
-        print(report, flush=True)
-        well = well and not report.wrong
-    return 0 if well else 1
+        started = time.monotonic()
+        done = run(work, max_retries, batches)
+        requests, failed = done.statuses.total(), done.statuses.total() - done.statuses[200]
+        print(
+            f"{name:<38} {batches:>7,} batches {time.monotonic() - started:>6.1f} s {requests:>7,} requests "
+            f"{failed:>6,} not 200 ({done.statuses[None]:,} resets) {done.reported:>7,} reported "
+            f"{done.canceled:>7,} CANCELED  {'; '.join(done.wrong) or 'ok'}",
+            flush=True,
+        )
+        all_well = all_well and not done.wrong
+    return 0 if all_well else 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Report how the vendor's OpenAPI document has moved away from openapi.yaml, and what that means for our users.
+"""Report how the vendor's OpenAPI document differs from openapi.yaml, and what that means for our users.
 
 Usage: python -m scripts.drift [UPSTREAM] [--json | --markdown] [--spec FILE]
 
-UPSTREAM is a file or a URL; without it, the setting `upstream` under `[tool.drift]` in pyproject.toml. Exit 0: no
-difference; 1: differences; 2: they could not be compared, with the reason in one sentence.
+UPSTREAM is a file or a URL; without it, the setting `upstream` under `[tool.drift]` in pyproject.toml. Exit code 0: no
+difference; 1: differences; 2: the documents could not be compared, and one sentence says why.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from scripts.compare import CompareError, SpecDifference, compare, parse, shown,
 ROOT = Path(__file__).resolve().parent.parent
 Meaning = Literal["breaks the client", "breaks the contract", "new", "gone"]
 
-MEANINGS: dict[Meaning, str] = {
+MEANINGS: dict[Meaning, str] = {  # the worst first
     "breaks the client": "calls of the published client fail, or lose what was sent",
-    "breaks the contract": "an answer that they now allow fails a clause of the contract tests",
+    "breaks the contract": "a response that they now allow fails a clause of the contract tests",
     "new": "they offer what the contract does not",
     "gone": "the contract has what they no longer offer",
 }
@@ -62,72 +62,76 @@ class Drift:
     @property
     def sides(self) -> tuple[str, str]:
         """Theirs and ours, in words."""
-        difference = self.difference
-        theirs, ours = shown(difference.theirs), shown(difference.ours)
-        if difference.aspect == "value":
-            theirs, ours = (
-                f"{len(side)} {difference.kind}: {text}" if side else "-"
-                for side, text in ((difference.theirs, theirs), (difference.ours, ours))
-            )
-        elif difference.aspect == "status code":
-            theirs, ours = ("documented" if side != "-" else side for side in (theirs, ours))
-        elif difference.aspect not in {"null", "type", "property", "values", "required", "operation", "header"}:
-            theirs, ours = (f"{difference.aspect}: {text}" if text != "-" else text for text in (theirs, ours))
-        return theirs, ours
+        return self._described(self.difference.theirs), self._described(self.difference.ours)
+
+    def _described(self, side: Any) -> str:
+        aspect = self.difference.aspect
+        if side is None:
+            return "-"
+        if aspect == "value":
+            return f"{len(side)} {self.difference.kind}: {shown(side)}"
+        if aspect == "status code":
+            return "documented"
+        if aspect in {"null", "type", "property", "values", "required", "operation", "header"}:
+            return shown(side)
+        return f"{aspect}: {shown(side)}"
 
 
 def judge(difference: SpecDifference) -> tuple[Meaning, str | None]:
-    """Say what a difference means to our users, and which clause of the contract it breaks, if it breaks one."""
-    return _judge_request(difference) if difference.side == "request" else _judge_response(difference)
+    """Return what a difference means to our users, and which clause of the contract it breaks, if any."""
+    return _judge_response(difference) if difference.code else _judge_request(difference)
 
 
 def _judge_request(difference: SpecDifference) -> tuple[Meaning, str | None]:
-    aspect, kind, place = difference.aspect, difference.kind, difference.place
-    if aspect in {"operation", "authentication"}:
-        return "breaks the client", "cancel"
-    if aspect == "deprecated":
-        return ("gone", None) if difference.theirs else ("new", None)
-    if place == "header X-Namespace" and (aspect, kind) == ("required", "narrowed"):
-        return "breaks the client", "default-namespace"
-    if aspect == "parameter" and kind == "added":
-        return ("breaks the client", "cancel") if "required" in difference.theirs else ("new", None)
-    if aspect == "parameter":
-        return ("breaks the contract", "unknown-namespace") if place == "header X-Namespace" else ("gone", None)
-    if kind in {"narrowed", "changed", "removed"}:
-        return "breaks the contract", "generated-positive-data-acceptance"
+    is_namespace = difference.place == "header X-Namespace"
+    match difference.aspect, difference.kind:
+        case "operation" | "authentication", _:
+            return "breaks the client", "cancel"
+        case "deprecated", _:
+            return ("gone" if difference.theirs else "new"), None
+        case "required", "narrowed" if is_namespace:
+            return "breaks the client", "default-namespace"
+        case "parameter", "added":
+            return ("breaks the client", "cancel") if "required" in difference.theirs else ("new", None)
+        case "parameter", _:
+            return ("breaks the contract", "unknown-namespace") if is_namespace else ("gone", None)
+        case _, "narrowed" | "changed" | "removed":
+            return "breaks the contract", "generated-positive-data-acceptance"
     return "new", None
 
 
 def _judge_response(difference: SpecDifference) -> tuple[Meaning, str | None]:
-    aspect, kind, place, code = difference.aspect, difference.kind, difference.place, difference.code
-    good = code.startswith("2")
-    if aspect == "status code":
-        if kind == "removed":
+    place, is_task = difference.place, difference.code.startswith("2")
+    clause = "task-schema" if is_task else "error-envelope"
+    match difference.aspect, difference.kind:
+        case "status code", "removed":
             return "gone", None
-        return ("breaks the client" if good else "breaks the contract"), "documented-status"
-    if aspect == "media type":
-        return "breaks the contract", "content-type"
-    if place.startswith("header "):
-        if kind in {"added", "removed", "narrowed"}:
+        case "status code", _:
+            return ("breaks the client" if is_task else "breaks the contract"), "documented-status"
+        case "media type", _:
+            return "breaks the contract", "content-type"
+        case _, "added" | "removed" | "narrowed" as kind if place.startswith("header "):
             return ("new" if kind == "added" else "gone"), None
-        return "breaks the contract", _HEADERS.get(place, "generated-response-headers-conformance")
-    clause = "task-schema" if good else "error-envelope"
-    if (aspect, kind) == ("property", "added"):
-        return "new", None
-    if good and place == "error_message" and (aspect, kind) == ("property", "removed"):
-        return "breaks the contract", "error-message-due"
-    if (aspect, kind) == ("value", "removed"):
-        value, broken = _DEMANDED.get(place, (None, None))
-        return ("breaks the contract", broken) if good and value in difference.ours else ("gone", None)
-    if kind == "narrowed" or ((aspect, kind) == ("property", "removed") and "required" not in difference.ours):
-        return "gone", None
-    if good and place in _NEEDED and aspect in {"null", "type", "property", "required"}:
-        return "breaks the client", clause
+        case _ if place.startswith("header "):
+            return "breaks the contract", _HEADERS.get(place, "generated-response-headers-conformance")
+        case "property", "added":
+            return "new", None
+        case "property", "removed" if is_task and place == "error_message":
+            return "breaks the contract", "error-message-due"
+        case "value", "removed":
+            value, broken = _DEMANDED.get(place, (None, None))
+            return ("breaks the contract", broken) if is_task and value in difference.ours else ("gone", None)
+        case _, "narrowed":
+            return "gone", None
+        case "property", "removed" if "required" not in difference.ours:
+            return "gone", None
+        case "null" | "type" | "property" | "required", _ if is_task and place in _NEEDED:
+            return "breaks the client", clause
     return "breaks the contract", clause
 
 
 def findings(ours: dict[str, Any], theirs: dict[str, Any]) -> list[Drift]:
-    """Compare two documents, and judge what differs: the worst first, and what several responses share only once."""
+    """Compare two documents and judge what differs: the worst first, and what several responses share only once."""
     groups: dict[tuple[Any, ...], list[SpecDifference]] = {}
     for difference in compare(ours, theirs):
         sides = json.dumps([difference.ours, difference.theirs] if difference.aspect != "status code" else "")
@@ -144,36 +148,33 @@ def read(source: str) -> dict[str, Any]:
     """Read an OpenAPI document from a file or a URL.
 
     Raises:
-        CompareError: It cannot be read, or is not an OpenAPI document.
+        CompareError: If it cannot be read, or is not an OpenAPI document.
     """
     try:
-        if source.startswith(("http://", "https://")):
-            answer = httpx.get(source, timeout=60, follow_redirects=True)
-            if answer.status_code != 200:
-                raise CompareError(f"{source} answered {answer.status_code}.")
-            text = answer.text
-        else:
-            text = Path(source).read_text(encoding="utf-8")
+        if not source.startswith(("http://", "https://")):
+            return parse(Path(source).read_text(encoding="utf-8"), source)
+        response = httpx.get(source, timeout=60, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CompareError(f"{source} cannot be reached: {error}.") from None
     except OSError as error:
         raise CompareError(f"{source} cannot be read: {error.strerror or error}.") from None
     except ValueError:
         raise CompareError(f"{source} is not UTF-8 text.") from None
-    return parse(text, source)
+    if response.status_code != 200:
+        raise CompareError(f"{source} returned status {response.status_code}.")
+    return parse(response.text, source)
 
 
 def summary(found: list[Drift], theirs: str, ours: str) -> str:
-    """Say in one sentence how much differs."""
+    """Return in one sentence how much differs."""
     counts = Counter(finding.meaning for finding in found)
     parts = ", ".join(f"{counts[meaning]} {meaning}" for meaning in MEANINGS if counts[meaning])
-    return (
-        f"Upstream {theirs} against our {ours}: {f'{len(found)} differences: {parts}' if found else 'no difference'}."
-    )
+    text = f"{len(found)} differences: {parts}" if found else "no difference"
+    return f"Upstream {theirs} against our {ours}: {text}."
 
 
 def as_json(found: list[Drift], upstream: str, theirs: str, ours: str) -> str:
-    """Write what was found for machines."""
+    """Write what was found as JSON."""
     rows = [
         {
             "operation": finding.difference.operation,
@@ -193,14 +194,13 @@ def as_json(found: list[Drift], upstream: str, theirs: str, ours: str) -> str:
 
 
 def as_markdown(found: list[Drift], theirs: str, ours: str) -> str:
-    """Write what was found for an issue, or for a terminal."""
+    """Write what was found as Markdown, a table for each operation."""
     lines = [summary(found, _cell(theirs), ours), ""]
     for operation in dict.fromkeys(finding.difference.operation for finding in found):
         lines += [f"`{operation}`", "", "| place | theirs | ours | meaning | clause |", "|---|---|---|---|---|"]
-        for finding in found:
-            if finding.difference.operation == operation:
-                cells = (finding.place, *finding.sides, finding.meaning, finding.clause or "-")
-                lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        for finding in (one for one in found if one.difference.operation == operation):
+            cells = (finding.place, *finding.sides, finding.meaning, finding.clause or "-")
+            lines.append("| " + " | ".join(map(_cell, cells)) + " |")
         lines.append("")
     used = {finding.meaning for finding in found}
     lines += [f"- **{meaning}**: {text}" for meaning, text in MEANINGS.items() if meaning in used]
@@ -217,7 +217,7 @@ def main() -> int:
     """Run the command."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         default = tomllib.load(file)["tool"]["drift"]["upstream"]
-    parser = argparse.ArgumentParser(description="Tell how the vendor's OpenAPI document differs from openapi.yaml.")
+    parser = argparse.ArgumentParser(description="Report how the vendor's OpenAPI document differs.")
     parser.add_argument("upstream", nargs="?", default=default, help=f"a file or a URL (default: {default})")
     parser.add_argument("--spec", default=str(ROOT / "openapi.yaml"), help="our document")
     output = parser.add_mutually_exclusive_group()

@@ -4,7 +4,6 @@ Usage: python scripts/generate.py [--check] [--spec FILE] [--output FOLDER]
 """
 
 import argparse
-import filecmp
 import importlib.util
 import os
 import shutil
@@ -26,7 +25,7 @@ def generate(spec: Path, package: Path) -> None:
         package: The folder to write; it must not exist.
 
     Raises:
-        SystemExit: The generator failed or warned.
+        SystemExit: If the generator fails or warns.
     """
     stock = importlib.util.find_spec("openapi_python_client")
     if stock is None or stock.origin is None:
@@ -46,19 +45,10 @@ def generate(spec: Path, package: Path) -> None:
     (package / "py.typed").touch()
 
 
-def differences(committed: Path, fresh: Path) -> list[str]:
-    """List the files that differ between two folders, as relative paths with what is wrong with each."""
-    files = {
-        folder: {
-            str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"
-        }
-        for folder in (committed, fresh)
-    }
-    missing = files[fresh] - files[committed]
-    extra = files[committed] - files[fresh]
-    _, differ, _ = filecmp.cmpfiles(committed, fresh, files[committed] & files[fresh], shallow=False)
-    marked = [(name, "missing") for name in missing] + [(name, "not generated") for name in extra]
-    return [f"{name}: {what}" for name, what in sorted(marked + [(name, "differs") for name in differ])]
+def contents(folder: Path) -> dict[str, bytes]:
+    """Read the files of a package, by relative path."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def main() -> None:
@@ -70,18 +60,21 @@ def main() -> None:
     options = parser.parse_args()
     target: Path = options.output / PACKAGE
     with tempfile.TemporaryDirectory() as folder:
-        fresh = Path(folder) / PACKAGE
-        generate(options.spec, fresh)
-        changes = differences(target, fresh)
-        if options.check:
-            if changes:
-                listing = "\n".join(f"  {target.name}/{change}" for change in changes)
-                sys.exit(f"What is generated is not what {options.spec.name} says. Run `make generate`:\n{listing}")
-            return
-        if changes:
+        generate(options.spec, Path(folder) / PACKAGE)
+        fresh, committed = contents(Path(folder) / PACKAGE), contents(target)
+        changed = sorted(name for name in fresh | committed if fresh.get(name) != committed.get(name))
+        if changed and options.check:
+            states = (
+                "missing" if name not in committed else "differs" if name in fresh else "not generated"
+                for name in changed
+            )
+            listing = "\n".join(f"  {PACKAGE}/{name}: {state}" for name, state in zip(changed, states, strict=True))
+            sys.exit(f"What is generated is not what {options.spec.name} says. Run `make generate`:\n{listing}")
+        if changed:
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(fresh, target)
-    print(f"{target.name}: " + (f"{len(changes)} files written" if changes else "nothing to change"))
+            shutil.copytree(Path(folder) / PACKAGE, target)
+    if not options.check:
+        print(f"{PACKAGE}: " + (f"{len(changed)} files written" if changed else "nothing to change"))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Run other programs, and say what stops a script."""
+"""What the scripts share: where the checkout is, how to run a program, and the error that stops a script."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class ScriptError(Exception):
@@ -15,7 +17,7 @@ def run(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, st
     """Run a program and return what it wrote to stdout.
 
     Raises:
-        ScriptError: It failed.
+        ScriptError: If it fails.
     """
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd, env=env)
     if done.returncode != 0:

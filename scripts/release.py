@@ -5,7 +5,6 @@ Usage: python -m scripts.release VERSION, by way of `make release VERSION=x.y.z`
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import subprocess
@@ -17,8 +16,8 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from scripts.gate import CHANGELOG, ROOT, SPEC, gate, releases
-from scripts.process import ScriptError, git, run
+from scripts.gate import CHANGELOG, SPEC, gate, releases
+from scripts.process import ROOT, ScriptError, git, run
 
 BRANCH = "main"
 WRITTEN = (SPEC, CHANGELOG, "generated")
@@ -41,25 +40,26 @@ def release(root: Path, wanted: str, checks: Sequence[Sequence[str]] = CHECKS) -
         The name of the tag.
 
     Raises:
-        ScriptError: Nothing is released, and the checkout is as it was.
+        ScriptError: If nothing is released; the checkout is as it was.
     """
-    _check(root, wanted)
+    _require_releasable(root, wanted)
     now = int(time.time())
     changelog = _dated_changelog(root, wanted, datetime.fromtimestamp(now, UTC).date().isoformat())
     # What is built now is, byte for byte, what is built from the tag: both take their time from the commit. The
     # variables by which make passes its options on would reach the checks.
-    of_make = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
-    environment = {name: value for name, value in os.environ.items() if name not in of_make}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    }
     environment |= {"SOURCE_DATE_EPOCH": str(now), "GIT_COMMITTER_DATE": f"{now} +0000"}
     before, tag = git(root, "rev-parse", "HEAD"), f"v{wanted}"
     try:
         (root / CHANGELOG).write_text(changelog, encoding="utf-8")
         spec = (root / SPEC).read_text(encoding="utf-8")
         (root / SPEC).write_text(_VERSION_LINE.sub(f"  version: {wanted}", spec, count=1), encoding="utf-8")
-        _run(root, GENERATE, environment)
+        _run_visibly(root, GENERATE, environment)
         print(gate(root))
         for command in checks:
-            _run(root, command, environment)
+            _run_visibly(root, command, environment)
         git(root, "add", "--", *WRITTEN)
         run(["git", "commit", "--quiet", "--message", f"Release {wanted}"], cwd=root, env=environment)
         run(["git", "tag", "--annotate", "--message", f"mixpeek-batches {wanted}", tag], cwd=root, env=environment)
@@ -70,7 +70,7 @@ def release(root: Path, wanted: str, checks: Sequence[Sequence[str]] = CHECKS) -
     return tag
 
 
-def _check(root: Path, wanted: str) -> None:
+def _require_releasable(root: Path, wanted: str) -> None:
     """Refuse what can be refused before anything is written."""
     if not re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", wanted):
         raise ScriptError(f"{wanted!r} is not a version of the form x.y.z.")
@@ -103,8 +103,7 @@ def _dated_changelog(root: Path, wanted: str, date: str) -> str:
     return text[: entry.start()] + f"## {wanted} ({date})" + text[entry.start(3) :]
 
 
-def _run(root: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Run a command, showing what it writes."""
+def _run_visibly(root: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
     print(f"$ {' '.join(command)}", file=sys.stderr, flush=True)
     if subprocess.run(command, check=False, cwd=root, env=environment).returncode != 0:
         raise ScriptError(f"`{' '.join(command)}` failed, so nothing is released.")
@@ -112,10 +111,8 @@ def _run(root: Path, command: Sequence[str], environment: Mapping[str, str]) -> 
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description="Check, build, commit and tag a release; upload nothing.")
-    parser.add_argument("version", help="x.y.z")
     try:
-        tag = release(ROOT, parser.parse_args().version)
+        tag = release(ROOT, sys.argv[1] if sys.argv[1:] else "")
     except (ScriptError, OSError, ValueError) as error:
         sys.exit(str(error))
     print(f"{tag} is committed and tagged. To publish it: git push --atomic origin {BRANCH} {tag}")

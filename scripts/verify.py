@@ -5,24 +5,27 @@ Usage: python -m scripts.verify, by way of `make build`
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from mixpeek_batches import __version__
 from mixpeek_batches.mock import MockServer
-from scripts.process import ScriptError, run
+from scripts.process import ROOT, ScriptError, run
 
-ROOT = Path(__file__).resolve().parent.parent
 PINNED = ROOT / "constraints.txt"
+COMMAND = "mixpeek-batches"
+OPTIONAL = ("click", "tqdm", "starlette", "aiohttp")
 
 # On a mock that runs elsewhere: the version, then the names of modules that must not be installed.
 CLIENT = """
@@ -39,11 +42,6 @@ async def main():
         assert (await client.cancel_batch("bkt_1", "btch_2")).status is TaskStatus.CANCELED
 asyncio.run(main())
 """
-WRONG_USAGE = """
-import subprocess, sys
-done = subprocess.run([sys.argv[1], "cancel", "--no-such-option"], capture_output=True, text=True)
-assert done.returncode == 2 and "--no-such-option" in done.stderr and "Traceback" not in done.stderr, done
-"""
 
 
 class Environment:
@@ -51,119 +49,111 @@ class Environment:
 
     Args:
         folder: An empty folder.
-        wheel: The wheel.
-        extras: Which of its extras, separated by commas.
+        wanted: What to install.
         constraints: A file of versions to hold pip to.
-        more: What else to install.
     """
 
-    def __init__(self, folder: Path, wheel: Path, extras: str, constraints: Path, *more: str) -> None:
+    def __init__(self, folder: Path, wanted: Sequence[str], constraints: Path) -> None:
         self.folder = folder
-        self.bin = folder / "env" / "bin"
         venv.create(folder / "env", with_pip=False, symlinks=True)
-        pip = [sys.executable, "-m", "pip", "--python", str(self.bin / "python"), "--disable-pip-version-check"]
-        wanted = f"{wheel}[{extras}]" if extras else str(wheel)
-        run([*pip, "install", "--quiet", "--constraint", str(constraints), wanted, *more])
+        pip = [sys.executable, "-m", "pip", "--python", self.program("python"), "--disable-pip-version-check"]
+        run([*pip, "install", "--quiet", "--constraint", str(constraints), *wanted])
         run([*pip, "check"])
+
+    def program(self, name: str) -> str:
+        """Return the path of one of its programs."""
+        return str(self.folder / "env" / "bin" / name)
 
     def run(self, program: str, *arguments: str, **variables: str) -> str:
         """Run one of its programs, outside this checkout and without its settings."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MIXPEEK_", "PYTHON"))}
-        return run([str(self.bin / program), *arguments], env={**clean, **variables}, cwd=self.folder)
+        return run([self.program(program), *arguments], env={**clean, **variables}, cwd=self.folder)
+
+    def cancel(self, *commands: Sequence[str]) -> None:
+        """Run commands that cancel btch_1 and btch_2 on a mock, and check that they did."""
+        with MockServer() as mock:
+            for batch in ("btch_1", "btch_2"):
+                mock.add_batch("bkt_1", batch)
+            for command in commands:
+                self.run(*command, MIXPEEK_API_KEY=mock.api_key, MIXPEEK_BASE_URL=mock.url)
+            assert [batch.status for batch in mock.batches] == ["CANCELED"] * 2, mock.batches
 
 
-@contextmanager
-def mock_with_batches() -> Iterator[dict[str, str]]:
-    """Run a mock here, yield the settings to reach it, and check in the end that its batches were cancelled."""
-    with MockServer() as mock:
-        for batch in ("btch_1", "btch_2"):
-            mock.add_batch("bkt_1", batch)
-        yield {"MIXPEEK_API_KEY": mock.api_key, "MIXPEEK_BASE_URL": mock.url}
-        assert [batch.status for batch in mock.batches] == ["CANCELED"] * 2, mock.batches
+Check = Callable[[Environment], None]
 
 
-def try_client(environment: Environment, version: str, *absent: str) -> None:
+def try_client(environment: Environment, absent: Sequence[str] = ()) -> None:
     """Cancel with both clients."""
-    with mock_with_batches() as settings:
-        environment.run("python", "-c", CLIENT, version, *absent, **settings)
+    environment.cancel(["python", "-c", CLIENT, __version__, *absent])
 
 
-def try_command(environment: Environment, version: str) -> None:
+def try_command(environment: Environment) -> None:
     """Ask the command for its version and for help, use it wrongly, and let it cancel."""
-    name = "mixpeek-batches"
-    assert version in environment.run(name, "--version").split()
+    assert __version__ in environment.run(COMMAND, "--version").split()
     for arguments in ([], ["cancel"]):
-        assert f"Usage: {name}" in environment.run(name, *arguments, "--help")
-    environment.run("python", "-c", WRONG_USAGE, str(environment.bin / name))
-    with mock_with_batches() as settings:
-        for batch in ("btch_1", "btch_2"):
-            environment.run(name, "cancel", "bkt_1", batch, **settings)
+        assert f"Usage: {COMMAND}" in environment.run(COMMAND, *arguments, "--help")
+    wrong = [environment.program(COMMAND), "cancel", "--no-such-option"]
+    done = subprocess.run(wrong, check=False, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done
+    environment.cancel(*([COMMAND, "cancel", "bkt_1", batch] for batch in ("btch_1", "btch_2")))
 
 
-def try_mock(environment: Environment, version: str) -> None:
+def try_mock(environment: Environment) -> None:
     """Run the mock there, and cancel on it: the demonstration does both."""
-    assert f"mixpeek-batches {version}, a mock at" in environment.run("python", str(ROOT / "scripts" / "demo.py"))
-
-
-EXTRAS: dict[str, Callable[[Environment, str], None]] = {"cli": try_command, "mock": try_mock}
+    output = environment.run("python", str(ROOT / "scripts" / "demo.py"))
+    assert f"mixpeek-batches {__version__}, a mock at" in output
 
 
 def try_types(environment: Environment) -> None:
     """Check a user's file against the wheel, with mypy and pyright in their strict modes."""
-    folder = environment.folder / "user"
+    folder, python = environment.folder / "user", environment.program("python")
     shutil.copytree(ROOT / "tests" / "typing", folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict"}))
-    python, cache = str(environment.bin / "python"), f"--cache-dir={environment.folder / 'mypy'}"
-    run([sys.executable, "-m", "mypy", "--strict", "--config-file=", cache, "--python-executable", python, "."],
-        cwd=folder)  # fmt: skip
+    mypy = ["mypy", "--strict", "--config-file=", f"--cache-dir={folder / 'cache'}", "--python-executable", python, "."]
+    run([sys.executable, "-m", *mypy], cwd=folder)
     run([sys.executable, "-m", "pyright", "--warnings", "--pythonpath", python], cwd=folder)
 
 
-def lowest(wheel: Distribution, path: Path) -> Path:
-    """Write the lowest version of each dependency as constraints."""
-    requirements = [Requirement(text) for text in wheel.requires or []]
-    bounds = {one.name: [spec.version for spec in one.specifier if spec.operator == ">="] for one in requirements}
-    assert all(bounds.values()), f"a dependency has no lower bound: {bounds}"
-    path.write_text("\n".join(f"{name}=={versions[0]}" for name, versions in bounds.items()))
-    return path
+EXTRAS: dict[str, Check] = {"cli": try_command, "mock": try_mock}
 
 
-def check_metadata(wheel: Distribution) -> None:
-    """Check for what an index shows, and for what tells type checkers that both packages are typed."""
-    shown = ("Summary", "License-Expression", "License-File", "Requires-Python", "Classifier")
-    missing = [field for field in shown if not wheel.metadata[field]]
-    files = {str(file) for file in wheel.files or []}
-    missing += sorted({"mixpeek_batches/py.typed", "mixpeek_batches_api/py.typed"} - files)
-    assert not missing, f"the wheel lacks {', '.join(missing)}"
+def lowest(wheel: Distribution) -> str:
+    """Return the lowest version of each dependency, as constraints."""
+    lines = []
+    for requirement in map(Requirement, wheel.requires or []):
+        bounds = [one.version for one in requirement.specifier if one.operator == ">="]
+        assert bounds, f"{requirement} has no lower bound"
+        lines.append(f"{requirement.name}=={bounds[0]}\n")
+    return "".join(lines)
 
 
-def verify(name: str, path: Path, wheel: Distribution, extras: list[str], folder: Path) -> None:
-    """Do what one name stands for: the wheel alone, all of its extras in two ways, or one extra."""
-    version = wheel.version
-    if name == "wheel":
-        try_client(Environment(folder, path, "", PINNED), version, "click", "tqdm", "starlette", "aiohttp")
-    elif name == "types":
-        try_types(Environment(folder, path, ",".join(extras), PINNED, "pytest"))
-    elif name == "lowest":
-        environment = Environment(folder, path, ",".join(extras), lowest(wheel, folder / "lowest.txt"))
-        for check in (try_client, *EXTRAS.values()):
-            check(environment, version)
-    else:
-        EXTRAS[name](Environment(folder, path, name, PINNED), version)
+def verify(path: Path, folder: Path) -> None:
+    """Verify a wheel, with environments in an empty folder."""
+    (wheel,) = distributions(path=[str(path)])
+    for field in ("Summary", "License-Expression", "License-File", "Requires-Python", "Classifier"):
+        assert wheel.metadata[field], f"the metadata of the wheel lacks {field}"
+    assert set(wheel.metadata.get_all("Provides-Extra", [])) == set(EXTRAS), "an extra is not checked"
+    whole, oldest = f"{path}[{','.join(EXTRAS)}]", folder / "lowest.txt"
+    oldest.write_text(lowest(wheel))
+    plans: dict[str, tuple[list[str], Path, list[Check]]] = {
+        "wheel": ([str(path)], PINNED, [functools.partial(try_client, absent=OPTIONAL)]),
+        **{extra: ([f"{path}[{extra}]"], PINNED, [check]) for extra, check in EXTRAS.items()},
+        "types": ([whole, "pytest"], PINNED, [try_types]),
+        "lowest": ([whole], oldest, [try_client, *EXTRAS.values()]),
+    }
+    for name, (wanted, constraints, checks) in plans.items():
+        environment = Environment(folder / name, wanted, constraints)
+        for check in checks:
+            check(environment)
+        print(f"{name}: ok", flush=True)
 
 
 def main() -> None:
     """Run the command."""
     (path,) = (ROOT / "dist").glob("*.whl")
-    (wheel,) = distributions(path=[str(path)])
-    extras = wheel.metadata.get_all("Provides-Extra", [])
     try:
-        check_metadata(wheel)
-        assert set(extras) == set(EXTRAS), f"what is checked of the extras {extras}: {list(EXTRAS)}"
-        for name in ("wheel", *extras, "types", "lowest"):
-            with tempfile.TemporaryDirectory() as folder:
-                verify(name, path, wheel, extras, Path(folder))
-            print(f"{name}: ok")
+        with tempfile.TemporaryDirectory() as folder:
+            verify(path, Path(folder))
     except (AssertionError, ScriptError) as error:
         sys.exit(str(error))
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import itertools
+import logging
 import threading
 import time
 import weakref
@@ -252,6 +253,16 @@ def test_failures_are_retried(connect: Connect) -> None:
         results = list(client.cancel_batches(PAIRS[:20]))
     assert {(result.canceled, result.attempts) for result in results} == {(True, 3)}
     assert counts == {batch: 3 for _, batch in PAIRS[:20]}
+
+
+def test_retries_are_logged(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """As those of a single call, with the batch that they are about."""
+    with Peer([response(500), response()]) as peer, connect(peer.url) as client:
+        (result,) = client.cancel_batches([("bkt_1", "btch_1")])
+    assert (result.canceled, result.attempts) == (True, 2)
+    (record,) = [record for record in caplog.records if record.name == "mixpeek_batches"]
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith("Batch 'btch_1' of bucket 'bkt_1': attempt 1 of 3 failed, next in 0.00 s: ")
 
 
 def test_stale_connection(connect: Connect) -> None:

@@ -127,7 +127,7 @@ def test_dry_run_sends_nothing(cli: Command) -> None:
         (["cancel", "--from", "-", "--output", "f", "--resume", "f"], KEY, "--output and --resume name the same file."),
         (["mock", "--batches", "/none/file"], KEY, "/none/file cannot be read: No such file"),
         (["mock", "--batches", __file__], KEY, "holds neither a JSON array nor JSON lines"),
-        (["mock", "--host", "192.0.2.1"], KEY, "192.0.2.1 is no address of this machine"),
+        (["mock", "--host", "192.0.2.1"], KEY, "192.0.2.1 is not an address of this machine"),
     ],
 )
 def test_wrong_configuration_is_a_sentence_and_exit_2(

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import mixpeek_batches_api
@@ -21,6 +18,7 @@ from hypothesis import strategies as st
 from mixpeek_batches_api.models import TaskResponse, TaskStatus, TaskType
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = "mixpeek_batches_api"
 TASK = {"task_id": "t", "task_type": "thumbnail", "status": "CANCELED"}
 
 json_values = st.recursive(
@@ -91,24 +89,24 @@ def test_stock_client_shows_no_key_and_ends() -> None:
     assert "sk_secret" not in repr(client)
 
 
-# What follows writes packages of its own.
+# What follows generates packages.
 
 ADDED_PATH = """
-  /v1/buckets/{bucket_identifier}/batches/{batch_id}/notes:
-    post:
-      operationId: add_notes
-      tags: [batches]
-      parameters:
-        - {name: bucket_identifier, in: path, required: true, schema: {type: string}}
-        - {name: batch_id, in: path, required: true, schema: {type: string}}
-      requestBody:
+/v1/buckets/{bucket_identifier}/batches/{batch_id}/notes:
+  post:
+    operationId: add_notes
+    tags: [batches]
+    parameters:
+      - {name: bucket_identifier, in: path, required: true, schema: {type: string}}
+      - {name: batch_id, in: path, required: true, schema: {type: string}}
+    requestBody:
+      content:
+        application/json: {schema: {$ref: "#/components/schemas/Notes"}}
+    responses:
+      "200":
+        description: The notes.
         content:
           application/json: {schema: {$ref: "#/components/schemas/Notes"}}
-      responses:
-        "200":
-          description: The notes.
-          content:
-            application/json: {schema: {$ref: "#/components/schemas/Notes"}}
 """
 ADDED_SCHEMA = {
     "type": "object",
@@ -120,14 +118,15 @@ ADDED_SCHEMA = {
 }
 
 
-def _generate(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "generate.py"), *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True)
+def _generate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Generate into a folder, from the contract that is in it."""
+    command = [sys.executable, str(ROOT / "scripts" / "generate.py"), "--spec", str(folder / "openapi.yaml")]
+    return subprocess.run([*command, "--output", str(folder), *options], check=False, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The package of a contract with a value, a field and an operation more, generated twice over the same folder."""
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a contract that has a value, a field and an operation more, and with its package."""
     folder = tmp_path_factory.mktemp("grown")
     spec = yaml.safe_load((ROOT / "openapi.yaml").read_text())
     spec["paths"].update(yaml.safe_load(ADDED_PATH))
@@ -136,58 +135,41 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     schemas["TaskStatus"]["enum"].append("PAUSED")
     schemas["TaskResponse"]["properties"]["notes"] = {"$ref": "#/components/schemas/Notes"}
     (folder / "openapi.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
-    for said in ("files written", "nothing to change"):
-        done = _generate("--spec", str(folder / "openapi.yaml"), "--output", str(folder))
-        assert said in done.stdout, done.stderr
-    loaded = {name: module for name, module in sys.modules.items() if name.startswith("mixpeek_batches_api")}
-    for name in loaded:
-        del sys.modules[name]
-    sys.path.insert(0, str(folder))
-    try:
-        yield importlib.import_module("mixpeek_batches_api")
-    finally:
-        sys.path.remove(str(folder))
-        for name in [name for name in sys.modules if name.startswith("mixpeek_batches_api")]:
-            del sys.modules[name]
-        sys.modules.update(loaded)
+    done = _generate(folder)
+    assert "files written" in done.stdout, done.stderr
+    return folder
 
 
-def test_added_value_field_and_operation_work(grown: ModuleType) -> None:
-    """What is added to the contract is there after `make generate`, and as tolerant as the rest."""
-    models = importlib.import_module("mixpeek_batches_api.models")
-    operation = importlib.import_module("mixpeek_batches_api.api.batches.add_notes")
-    assert list(models.TaskStatus)[-1] is models.TaskStatus.PAUSED
-    payload = {**TASK, "notes": {"lines": ["a"], "marks": ["PAUSED", "new"], "more": 1}}
-    task = models.TaskResponse.from_dict(payload)
-    assert task.notes.marks == ["PAUSED", "new"]
-    assert task.to_dict() == payload
-    assert models.Notes.from_dict({"lines": None, "marks": None}).to_dict() == {"lines": None, "marks": None}
-    request = operation._get_kwargs("b/1", "x", body=models.Notes(lines=["l"]))
-    assert request["url"] == "/v1/buckets/b%2F1/batches/x/notes"
-    assert request["json"] == {"lines": ["l"]}
+USE = """
+from mixpeek_batches_api import models
+from mixpeek_batches_api.api.batches import add_notes
+assert list(models.TaskStatus)[-1] is models.TaskStatus.PAUSED
+notes = {"lines": ["a"], "marks": ["PAUSED", "new"], "more": 1}
+payload = {"task_id": "t", "task_type": "thumbnail", "status": "CANCELED", "notes": notes}
+task = models.TaskResponse.from_dict(payload)
+assert task.notes.marks == ["PAUSED", "new"]
+assert task.to_dict() == payload
+assert models.Notes.from_dict({"lines": None, "marks": None}).to_dict() == {"lines": None, "marks": None}
+request = add_notes._get_kwargs("b/1", "x", body=models.Notes(lines=["l"]))
+assert request["url"] == "/v1/buckets/b%2F1/batches/x/notes"
+assert request["json"] == {"lines": ["l"]}
+"""
 
 
-def test_grown_package_type_checks(grown: ModuleType) -> None:
-    """The package of a larger contract type-checks strictly too."""
-    folder = str(Path(grown.__file__ or "").parent)
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file=", folder],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=Path(folder).parent,
-    )
-    assert done.returncode == 0, done.stdout
+@pytest.mark.parametrize("command", [["-c", USE], ["-m", "mypy", "--strict", "--config-file=", PACKAGE]])
+def test_what_is_added_works_and_type_checks(grown: Path, command: list[str]) -> None:
+    """What is added to the contract is there after `make generate`, as tolerant and as typed as the rest."""
+    done = subprocess.run([sys.executable, *command], check=False, cwd=grown, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_check_names_the_files_that_differ(tmp_path: Path) -> None:
+def test_check_names_the_files_that_differ(grown: Path, tmp_path: Path) -> None:
     """`generate.py --check` fails on an edited, a missing and a stray file, and names each and no other."""
-    package = tmp_path / "mixpeek_batches_api"
-    shutil.copytree(ROOT / "generated" / "mixpeek_batches_api", package)
-    (package / "errors.py").write_text("")
-    (package / "types.py").unlink()
-    (package / "stray.py").write_text("")
-    done = _generate("--output", str(tmp_path), "--check")
+    shutil.copytree(grown, tmp_path, dirs_exist_ok=True)
+    (tmp_path / PACKAGE / "errors.py").write_text("")
+    (tmp_path / PACKAGE / "types.py").unlink()
+    (tmp_path / PACKAGE / "stray.py").write_text("")
+    done = _generate(tmp_path, "--check")
     assert done.returncode == 1
     assert "Run `make generate`:\n" in done.stderr
     named = [line.partition("/")[2] for line in done.stderr.splitlines()[1:]]
@@ -198,13 +180,13 @@ def test_generator_warning_is_a_failure(tmp_path: Path) -> None:
     """What the generator only warns of stops the generation, and nothing is written."""
     spec = (ROOT / "openapi.yaml").read_text().replace('$ref: "#/components/schemas/TaskInput"', "type: nonsense")
     (tmp_path / "openapi.yaml").write_text(spec)
-    done = _generate("--spec", str(tmp_path / "openapi.yaml"), "--output", str(tmp_path))
+    done = _generate(tmp_path)
     assert done.returncode == 1
     assert "openapi.yaml" in done.stderr
-    assert not (tmp_path / "mixpeek_batches_api").exists()
+    assert not (tmp_path / PACKAGE).exists()
 
 
 def test_no_class_has_a_made_up_name() -> None:
     """No generated class is named after a place in the contract."""
-    names = [path.stem for path in (ROOT / "generated" / "mixpeek_batches_api" / "models").iterdir()]
+    names = [path.stem for path in (ROOT / "generated" / PACKAGE / "models").iterdir()]
     assert not [name for name in names if "type_" in name or name.endswith("_item")]

@@ -2,56 +2,62 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from scripts.process import ScriptError, git
+from scripts.process import ROOT, ScriptError, git
 from scripts.release import release
 
-ROOT = Path(__file__).parent.parent
 NEEDED = ("CHANGELOG.md", "generated", "openapi.yaml", "scripts", "src")
 NOTHING = ((sys.executable, "-c", ""),)
 FAILS = ((sys.executable, "-c", "raise SystemExit(3)"),)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _git_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No setting, hook or name of whoever runs this."""
-    config = tmp_path_factory.mktemp("git") / "config"
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A clean clone of what a release needs, beside its origin, with an entry for 0.1.0 in the changelog.
+
+    No setting, hook or name of whoever runs this reaches git.
+    """
+    folder = tmp_path_factory.mktemp("template")
+    config, origin = folder / "config", folder / "origin"
     config.write_text("[user]\nname = Test\nemail = test@example.com\n[init]\ndefaultBranch = main\n")
-    os.environ.update(GIT_CONFIG_GLOBAL=str(config), GIT_CONFIG_NOSYSTEM="1")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GIT_CONFIG_GLOBAL", str(config))
+        environment.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        git(folder, "init", "--quiet", "origin")
+        for name in NEEDED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, origin / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, origin / name)
+        spec = (origin / "openapi.yaml").read_text()
+        (origin / "openapi.yaml").write_text(re.sub(r"(?m)^  version: .*$", "  version: 0.1.0", spec, count=1))
+        (origin / "CHANGELOG.md").write_text("# Changelog\n\n## 0.1.0 (unreleased)\n\n### Added\n\n- All of it.\n")
+        git(origin, "add", ".")
+        git(origin, "commit", "--quiet", "--message", "First")
+        git(folder, "clone", "--quiet", "origin", "clone")
+        git(folder / "clone", "remote", "set-url", "origin", "../origin")
+        yield folder
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A clean clone of what a release needs, with an entry for 0.1.0 in the changelog."""
-    origin, root = tmp_path / "origin", tmp_path / "clone"
-    origin.mkdir()
-    for name in NEEDED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, origin / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, origin / name)
-    spec = (origin / "openapi.yaml").read_text()
-    (origin / "openapi.yaml").write_text(re.sub(r"(?m)^  version: .*$", "  version: 0.1.0", spec, count=1))
-    (origin / "CHANGELOG.md").write_text("# Changelog\n\n## 0.1.0 (unreleased)\n\n### Added\n\n- All of it.\n")
-    git(origin, "init", "--quiet")
-    git(origin, "add", ".")
-    git(origin, "commit", "--quiet", "--message", "First")
-    git(tmp_path, "clone", "--quiet", str(origin), str(root))
-    return root
+def checkout(template: Path, tmp_path: Path) -> Path:
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "clone"
 
 
-def commit(root: Path, name: str, text: str) -> None:
-    (root / name).write_text(text)
-    git(root, "commit", "--quiet", "--all", "--message", f"Change {name}")
+@pytest.fixture
+def as_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the slow step where it makes no difference."""
+    monkeypatch.setattr("scripts.release.GENERATE", NOTHING[0])
 
 
 def state(root: Path) -> tuple[str, str, str]:
@@ -61,10 +67,12 @@ def state(root: Path) -> tuple[str, str, str]:
 def replace(root: Path, name: str, old: str, new: str) -> None:
     text = (root / name).read_text()
     assert old in text
-    commit(root, name, text.replace(old, new, 1))
+    (root / name).write_text(text.replace(old, new, 1))
+    git(root, "commit", "--quiet", "--all", "--message", f"Change {name}")
 
 
-def test_two_releases(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_two_releases(checkout: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.release.GENERATE", NOTHING[0])  # until the last one
     before = git(checkout, "rev-parse", "HEAD")
     assert release(checkout, "0.1.0", NOTHING) == "v0.1.0"
     assert git(checkout, "rev-parse", "HEAD~1") == before
@@ -76,14 +84,15 @@ def test_two_releases(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None
     replace(checkout, "openapi.yaml", "        - DRAFT\n", "        - DRAFT\n        - PAUSED\n")
     replace(checkout, "CHANGELOG.md", "## 0.1.0", "## Unreleased\n\n- `PAUSED`.\n\n## 0.1.0")
     before_refusal = state(checkout)
-    with pytest.raises(ScriptError, match=r"a minor step is needed:\n.*PAUSED"):
+    with pytest.raises(ScriptError, match=r"needs 0\.2\.0 at least:\n.*PAUSED"):
         release(checkout, "0.1.1", NOTHING)
     assert state(checkout) == before_refusal
+    monkeypatch.undo()
     # What the checks of the release see is the step that it takes, and no release of this version.
     checks = ((sys.executable, "-m", "scripts.gate"),)
     assert release(checkout, "0.2.0", checks) == "v0.2.0"
-    said = "2 changes since 0.1.0 need a minor step; 0.2.0 takes a minor step."
-    assert capfd.readouterr().out.count(said) == 2
+    line = "info.version is 0.2.0, and the 2 changes since 0.1.0 need 0.2.0 at least."
+    assert capfd.readouterr().out.count(line) == 2
     assert "  version: 0.2.0\n" in (checkout / "openapi.yaml").read_text()
     assert '__version__ = "0.2.0"' in (checkout / "generated/mixpeek_batches_api/__init__.py").read_text()
     assert 'PAUSED = "PAUSED"' in (checkout / "generated/mixpeek_batches_api/models/task_status.py").read_text()
@@ -91,78 +100,47 @@ def test_two_releases(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None
     assert git(checkout, "tag", "--list").split() == ["v0.1.0", "v0.2.0"]
 
 
-def _untracked(root: Path) -> None:
-    (root / "new.txt").touch()
-
-
-def _changed(root: Path) -> None:
-    (root / "CHANGELOG.md").write_text("")
-
-
-def _branch(root: Path) -> None:
-    git(root, "switch", "--quiet", "--create", "other")
-
-
-def _detached(root: Path) -> None:
-    git(root, "switch", "--quiet", "--detach")
-
-
 def _behind(root: Path) -> None:
     replace(root.parent / "origin", "CHANGELOG.md", "All", "Nearly all")
     git(root, "fetch", "--quiet")
 
 
-def _tag(root: Path) -> None:
-    git(root, "tag", "v0.1.0")
-
-
-def _later_tag(root: Path) -> None:
-    git(root, "tag", "v0.10.0")
-
-
-def _later_spec(root: Path) -> None:
-    replace(root, "openapi.yaml", "version: 0.1.0", "version: 0.3.0")
-
-
-def _no_entry(root: Path) -> None:
-    replace(root, "CHANGELOG.md", "(unreleased)", "(2020-01-01)")
-
-
-def _other_entry(root: Path) -> None:
-    replace(root, "CHANGELOG.md", "## 0.1.0", "## 0.7.0")
-
-
-def _empty_entry(root: Path) -> None:
-    replace(root, "CHANGELOG.md", "- All of it.\n", "")
-
-
-def _bad_spec(root: Path) -> None:
-    replace(root, "openapi.yaml", "        - DRAFT\n", "        - DRAFT\n        - { a: 1 }\n")
-
-
+@pytest.mark.usefixtures("as_generated")
 @pytest.mark.parametrize(
     ("spoil", "version", "reason"),
     [
-        (None, "1.0", "'1.0' is not a version of the form x.y.z."),
-        (None, "", "'' is not a version"),
-        (None, "0.1.0; rm", "is not a version"),
-        (_untracked, "0.1.0", "The working tree has changes"),
-        (_changed, "0.1.0", "The working tree has changes"),
-        (_branch, "0.1.0", "Releases are made on main, and this is other."),
-        (_detached, "0.1.0", "Releases are made on main, and this is no branch."),
+        (lambda root: None, "1.0", "'1.0' is not a version of the form x.y.z."),
+        (lambda root: None, "0.1.0; rm", "is not a version"),
+        (lambda root: (root / "new.txt").touch(), "0.1.0", "The working tree has changes"),
+        (lambda root: git(root, "switch", "--quiet", "--create", "other"), "0.1.0", "made on main, and this is other."),
+        (lambda root: git(root, "switch", "--quiet", "--detach"), "0.1.0", "made on main, and this is no branch."),
         (_behind, "0.1.0", "main lacks commits that origin/main has: pull first."),
-        (_tag, "0.1.0", "0.1.0 is not larger than the last release, 0.1.0."),
-        (_later_tag, "0.9.0", "0.9.0 is not larger than the last release, 0.10.0."),
-        (_later_spec, "0.1.0", "openapi.yaml has 0.3.0, which is larger than 0.1.0."),
-        (_no_entry, "0.1.0", "CHANGELOG.md has no entry for 0.1.0"),
-        (_other_entry, "0.1.0", "The newest entry of CHANGELOG.md is for 0.7.0, not for 0.1.0."),
-        (_empty_entry, "0.1.0", "The entry of CHANGELOG.md for 0.1.0 is empty"),
-        (_bad_spec, "0.1.0", "scripts/generate.py` failed, so nothing is released."),
+        (lambda root: git(root, "tag", "v0.1.0"), "0.1.0", "0.1.0 is not larger than the last release, 0.1.0."),
+        (lambda root: git(root, "tag", "v0.10.0"), "0.9.0", "0.9.0 is not larger than the last release, 0.10.0."),
+        (
+            lambda root: replace(root, "openapi.yaml", "version: 0.1.0", "version: 0.3.0"),
+            "0.1.0",
+            "openapi.yaml has 0.3.0, which is larger than 0.1.0.",
+        ),
+        (
+            lambda root: replace(root, "CHANGELOG.md", "(unreleased)", "(2020-01-01)"),
+            "0.1.0",
+            "CHANGELOG.md has no entry for 0.1.0",
+        ),
+        (
+            lambda root: replace(root, "CHANGELOG.md", "## 0.1.0", "## 0.7.0"),
+            "0.1.0",
+            "The newest entry of CHANGELOG.md is for 0.7.0, not for 0.1.0.",
+        ),
+        (
+            lambda root: replace(root, "CHANGELOG.md", "- All of it.\n", ""),
+            "0.1.0",
+            "The entry of CHANGELOG.md for 0.1.0 is empty",
+        ),
     ],
-)
-def test_refusals(checkout: Path, spoil: object, version: str, reason: str) -> None:
-    if callable(spoil):
-        spoil(checkout)
+)  # fmt: skip
+def test_refusals(checkout: Path, spoil: Callable[[Path], object], version: str, reason: str) -> None:
+    spoil(checkout)
     before = state(checkout)
     with pytest.raises(ScriptError) as caught:
         release(checkout, version, NOTHING)
@@ -170,26 +148,15 @@ def test_refusals(checkout: Path, spoil: object, version: str, reason: str) -> N
     assert state(checkout) == before
 
 
-@pytest.fixture
-def as_generated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the slow step where it makes no difference."""
-    monkeypatch.setattr("scripts.release.GENERATE", NOTHING[0])
-
-
 @pytest.mark.usefixtures("as_generated")
-def test_a_check_that_fails(checkout: Path) -> None:
-    before = state(checkout)
-    with pytest.raises(ScriptError, match="so nothing is released"):
-        release(checkout, "0.1.0", FAILS)
-    assert state(checkout) == before
-
-
-@pytest.mark.usefixtures("as_generated")
-def test_an_interrupt(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_fails_and_an_interrupt(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     before = state(checkout)
+    with pytest.raises(ScriptError, match="so nothing is released"):
+        release(checkout, "0.1.0", FAILS)
+    assert state(checkout) == before
     monkeypatch.setattr("scripts.release.gate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         release(checkout, "0.1.0", NOTHING)
@@ -214,7 +181,9 @@ def test_a_hook_that_refuses_the_commit_or_the_tag(checkout: Path) -> None:
     assert state(checkout) == before
 
 
-def test_the_command_refuses_in_one_sentence(checkout: Path) -> None:
-    command = [sys.executable, "-m", "scripts.release", "0.1"]
-    done = subprocess.run(command, check=False, cwd=checkout, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "'0.1' is not a version of the form x.y.z.\n")
+@pytest.mark.parametrize("arguments", [["0.1"], []])
+def test_the_command_refuses_in_one_sentence(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "scripts.release", *arguments]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    version = arguments[0] if arguments else ""
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"'{version}' is not a version of the form x.y.z.\n")

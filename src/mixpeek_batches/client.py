@@ -56,7 +56,7 @@ class _Clock:
 class _BaseClient:
     """Everything that both clients share, which is all but waiting for the network."""
 
-    _http: httpx.Client | httpx.AsyncClient | None
+    _http: Any  # the httpx client of the user, of the kind that the subclass needs, or None
     _pool: Pool[Any]
     # Class attributes, for the repr of a client whose __init__ failed.
     _base_url = httpx.URL("")

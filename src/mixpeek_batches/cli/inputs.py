@@ -8,9 +8,9 @@ import io
 import json
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,11 +69,12 @@ def read_batches(path: str, columns: str | None = None, namespace: str | None = 
     """
     name = "standard input" if path == "-" else path
     wanted = None if columns is None else _parse_columns(columns)
-    lines = _read_lines(path, name)
+    lines = _lines(path, name)
+    head = list(islice(lines, _SAMPLE * _MOST_LINES))
     separators: tuple[str, ...] = (",", ";", "\t")
-    if lines and (declared := re.fullmatch(r"sep=([,;\t])\s*", lines[0])):  # written by Excel
-        lines[0], separators = "", (declared[1],)
-    samples = {separator: list(islice(_records(lines, separator), _SAMPLE)) for separator in separators}
+    if head and (declared := re.fullmatch(r"sep=([,;\t])\s*", head[0])):  # written by Excel
+        head[0], separators = "", (declared[1],)
+    samples = {separator: list(islice(_records(head, separator), _SAMPLE)) for separator in separators}
     separator = max(separators, key=lambda each: _score([record for _, record in samples[each]], wanted))
     # Text that is not UTF-8 may be the header.
     starts = ((n, record) for n, record in samples[separator] if isinstance(record, list) or record == _NOT_UTF8)
@@ -85,7 +86,7 @@ def read_batches(path: str, columns: str | None = None, namespace: str | None = 
 
     pairs: dict[Pair, None] = {}
     repeated, invalid = 0, []
-    for number, record in _records(lines, separator):
+    for number, record in _records(chain(head, lines), separator):
         if is_header and number == first_line:
             continue
         try:
@@ -112,7 +113,8 @@ def _are_numbers(columns: list[str]) -> bool:
     return all(column.isascii() and column.isdigit() for column in columns)
 
 
-def _read_lines(path: str, name: str) -> list[str]:
+def _lines(path: str, name: str) -> Iterator[str]:
+    """Read a file, and yield its lines; in memory it stays as the bytes that it is."""
     if path == "-" and sys.stdin is None:
         raise ConfigurationError(f"{name} is closed.")
     try:
@@ -121,22 +123,22 @@ def _read_lines(path: str, name: str) -> list[str]:
         raise ConfigurationError(f"{name} cannot be read: {error.strerror}.") from None
     if content.startswith(_SPREADSHEETS):
         raise ConfigurationError(f"{name} is not a text file: save the spreadsheet as “CSV UTF-8”.")
+    encoding, errors = "utf-8-sig", "surrogateescape"  # lines that are not UTF-8 are reported by _records
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode text" of Excel
-        try:
-            text = content.decode("utf-16")
-        except UnicodeDecodeError:
-            raise ConfigurationError(f"{name} is not valid UTF-16: save it as “CSV UTF-8”.") from None
-    else:
-        # Lines that are not UTF-8 are reported by _records.
-        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    return list(io.StringIO(text, newline=""))
+        encoding, errors = "utf-16", "strict"
+    try:
+        yield from io.TextIOWrapper(io.BytesIO(content), encoding, errors, newline="")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{name} is not valid UTF-16: save it as “CSV UTF-8”.") from None
 
 
-def _records(lines: list[str], separator: str) -> Iterator[tuple[int, _Record]]:
+def _records(lines: Iterable[str], separator: str) -> Iterator[tuple[int, _Record]]:
     """Split lines into records, each with the number of its first line. Blank lines are skipped."""
-    start = 0
-    while start < len(lines):
-        line, length = lines[start], 1
+    lines = iter(lines)
+    ahead = deque(islice(lines, _MOST_LINES))
+    number = 1
+    while ahead:
+        line, length = ahead[0], 1
         record: _Record
         try:
             line.encode()
@@ -147,7 +149,7 @@ def _records(lines: list[str], separator: str) -> Iterator[tuple[int, _Record]]:
                 if "server" in record and "batch_id" not in record:  # the first line of a record of this command
                     record = []
             else:
-                record, length = _read_csv(lines[start : start + _MOST_LINES], separator)
+                record, length = _read_csv(ahead, separator)
         except UnicodeEncodeError:
             record = _NOT_UTF8
         except csv.Error:
@@ -155,11 +157,14 @@ def _records(lines: list[str], separator: str) -> Iterator[tuple[int, _Record]]:
         except (ValueError, RecursionError):
             record = "it is not valid JSON."
         if not isinstance(record, list) or any(record):
-            yield start + 1, record
-        start += length
+            yield number, record
+        number += length
+        for _ in range(length):
+            ahead.popleft()
+        ahead.extend(islice(lines, length))
 
 
-def _read_csv(lines: list[str], separator: str) -> tuple[list[str], int]:
+def _read_csv(lines: Iterable[str], separator: str) -> tuple[list[str], int]:
     """Read one CSV record; return its fields and how many lines it takes."""
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
     try:
@@ -246,7 +251,7 @@ def _pair(record: _Record, indexes: list[int] | None, namespace: str | None) -> 
         fields.pop()
     named = fields[2] if len(fields) == 3 else None
     return (
-        checked_identifier(fields[0], "the bucket"),
+        sys.intern(checked_identifier(fields[0], "the bucket")),  # which a million batches may have in common
         checked_identifier(fields[1], "the batch"),
         namespace if named is None else checked_namespace(named, "the namespace"),
     )
