@@ -33,8 +33,21 @@ KEY = f"{MOCK_KEY}_some"
 BUCKETS = {"btch_1": "bkt_a", "btch_2": "bkt_b", "btch_9": "bkt_a"}
 
 
+Done = Any
+"""What changes return, so that they can follow a condition in a lambda."""
+
+
+class Changeable:
+    """What a lambda can change."""
+
+    def set(self, **attributes: Any) -> Done:
+        """Set attributes."""
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+
 @attrs.define
-class Incoming:
+class Incoming(Changeable):
     """A request on its way to the mock, to be changed.
 
     Attributes:
@@ -59,9 +72,14 @@ class Incoming:
     def __getitem__(self, name: str) -> str:
         return ", ".join(self.all(name))
 
-    def __setitem__(self, name: str, value: str | None) -> None:
+    def send(self, name: str, value: str | None) -> Done:
+        """Send a header once, or not at all."""
         self.headers = [pair for pair in self.headers if pair[0] != name]
         self.headers += [] if value is None else [(name, value)]
+
+    def rewrite(self, pattern: str, replacement: str) -> Done:
+        """Replace what a pattern matches in the path."""
+        self.path = re.sub(pattern, replacement, self.path)
 
     @property
     def batch(self) -> tuple[str, str]:
@@ -69,23 +87,49 @@ class Incoming:
         match = re.fullmatch(r"/v1/buckets/([^/]+)/batches/([^/]+)/cancel", self.path)
         return (unquote(match[1]), unquote(match[2])) if match else ("", "")
 
-    @batch.setter
-    def batch(self, batch: tuple[str, str]) -> None:
-        self.path = "/v1/buckets/{}/batches/{}/cancel".format(*(quote(text, safe="") for text in batch))
+    def address(self, bucket: str, batch: str) -> Done:
+        """Name another bucket and batch in the path."""
+        self.path = f"/v1/buckets/{quote(bucket, safe='')}/batches/{quote(batch, safe='')}/cancel"
 
     @property
     def exists(self) -> bool:
         """Whether a batch of this name is in any bucket."""
         return self.batch[1] in BUCKETS
 
-    def key(self, scheme: str = "bearer ") -> str:
-        """Return the key that it has in a scheme; empty if it has none."""
-        value = self["authorization"]
-        return value[len(scheme) :] if value.lower().startswith(scheme) else ""
+    def has_status(self, status: str) -> bool:
+        """Check whether the batch has a status."""
+        wanted = (*self.batch, status)
+        return any((one.bucket_identifier, one.batch_id, one.status) == wanted for one in self.server.batches)
+
+    @property
+    def key(self) -> str:
+        """The key; empty if there is none."""
+        scheme, _, key = self["authorization"].partition(" ")
+        return key if scheme.lower() == "bearer" else ""
+
+    def accept(self) -> Done:
+        """Pass as a request with a good key."""
+        self.send("authorization", f"Bearer {KEY}")
+
+    def find(self) -> Done:
+        """Pass as a request in the namespace of the batches."""
+        self.send("x-namespace", NAMESPACE)
+
+    def lose(self) -> Done:
+        """Pass as a request in an unknown namespace."""
+        self.send("x-namespace", "nowhere")
+
+    def fail(self, fault: str) -> Done:
+        """Meet a fault of the mock."""
+        self.server.fail_next(fault)
+
+    def find_bucket(self) -> Done:
+        """Find a batch whatever its bucket."""
+        self.address(BUCKETS[self.batch[1]], self.batch[1])
 
 
 @attrs.define
-class Outgoing:
+class Outgoing(Changeable):
     """A response of the mock, to be changed.
 
     Attributes:
@@ -104,13 +148,34 @@ class Outgoing:
     more: list[tuple[str, str]] = attrs.Factory(list)
     tail: bytes = b""
 
-    def error(self, status: int) -> None:
+    def error(self, status: int) -> Done:
         """Respond with an error instead."""
         self.status = status
         self.body = {"success": False, "status": status, "error": {"message": "no", "type": "E", "details": None}}
         self.headers.pop("allow", None)
         if status == 401:
             self.headers["www-authenticate"] = "Bearer"
+
+    def in_error(self, **values: Any) -> Done:
+        """Set fields of the error in the body."""
+        self.body["error"].update(values)
+
+    def html(self) -> Done:
+        """Respond with a page."""
+        self.headers["content-type"] = "text/html"
+        self.raw = b"<h1>no</h1>"
+
+    def add_to_json(self, more: bytes) -> Done:
+        """Write one more field into the body's bytes."""
+        self.raw = json.dumps(self.body).encode()[:-1] + b", " + more + b"}"
+
+    def put(self, status: str, namespace: str | None = None, *, show: bool = False) -> Done:
+        """Give the batch of the request another status behind the mock's back, and show it if asked to."""
+        server, asked = self.asked.server, self.asked
+        batch = server.batch(*asked.batch, namespace=namespace or asked["x-namespace"] or None).to_dict()
+        task = server.add_batch(**{**batch, "status": status}).task()
+        if show:
+            self.status, self.body = 200, task
 
     async def send(self, send: Send) -> None:
         """Send it."""
@@ -126,7 +191,6 @@ class Outgoing:
         await send({"type": "http.response.body"})
 
 
-Condition = Callable[[Incoming], object]
 Ask = Callable[[Incoming], object]
 """Changes a request, or returns an Outgoing, which is sent so that the mock does not see the request."""
 
@@ -210,134 +274,22 @@ class MutantServer(MockServer):
         return serve
 
 
-# Changes of a response.
-
-
-def when(condition: Condition, change: Change) -> Change:
-    """Change the responses to some requests only."""
-    return lambda response: change(response) if condition(response.asked) else None
-
-
-def fields(**values: Any) -> Change:
-    return lambda response: response.body.update(values)
-
-
-def without(name: str) -> Change:
-    return lambda response: response.body.pop(name)
-
-
-def in_error(name: str, value: Any) -> Change:
-    return lambda response: response.body["error"].__setitem__(name, value)
-
-
-def body(make: Callable[[Any], Any]) -> Change:
-    return lambda response: setattr(response, "body", make(response.body))
-
-
-def raw(make: Callable[[bytes], bytes], media_type: str = "application/json") -> Change:
-    """Replace the body's bytes by others made of them."""
-
-    def change(response: Outgoing) -> None:
-        response.headers["content-type"] = media_type
-        response.raw = make(json.dumps(response.body).encode())
-
-    return change
-
-
-def header(name: str, value: str | None) -> Change:
-    return lambda response: response.headers.update({name: value}) if value else response.headers.pop(name, None)
-
-
-def twice(name: str, value: str) -> Change:
-    return lambda response: response.more.append((name, value))
-
-
-def tail(data: bytes) -> Change:
-    return lambda response: setattr(response, "tail", data)
-
-
-def code(status: int) -> Change:
-    return lambda response: setattr(response, "status", status)
-
-
-def refuse(status: int, condition: Condition = lambda _: True) -> Change:
-    """Respond with an error, to some requests."""
-    return when(condition, lambda response: response.error(status))
-
-
-def put(status: str, namespace: str | None = None, *, show: bool = False) -> Change:
-    """Give the batch of the request another status behind the mock's back, and show it if asked to."""
-
-    def change(response: Outgoing) -> None:
-        server, asked = response.asked.server, response.asked
-        batch = server.batch(*asked.batch, namespace=namespace or asked["x-namespace"] or None).to_dict()
-        task = server.add_batch(**{**batch, "status": status}).task()
-        if show:
-            response.status, response.body = 200, task
-
-    return change
-
-
-# Changes of a request.
-
-
-def set_header(name: str, value: str | None, condition: Condition) -> Ask:
-    """Send a header once, or not at all, in some requests."""
-    return lambda asked: asked.__setitem__(name, value) if condition(asked) else None
-
-
-def accept(condition: Condition) -> Ask:
-    """Let some requests pass as ones with a good key."""
-    return set_header("authorization", f"Bearer {KEY}", condition)
-
-
-def find(condition: Condition) -> Ask:
-    """Let some requests pass as ones in the namespace of the batches."""
-    return set_header("x-namespace", NAMESPACE, condition)
-
-
-def lose(condition: Condition) -> Ask:
-    """Let some requests pass as ones in an unknown namespace."""
-    return set_header("x-namespace", "nowhere", condition)
-
-
-def as_method(method: str, condition: Condition) -> Ask:
-    return lambda asked: setattr(asked, "method", method) if condition(asked) else None
-
-
-def path(make: Callable[[str], str]) -> Ask:
-    return lambda asked: setattr(asked, "path", make(asked.path))
-
-
-def at(bucket: str, batch: str, condition: Condition) -> Ask:
-    """Take some requests for ones for another batch."""
-    return lambda asked: setattr(asked, "batch", (bucket, batch)) if condition(asked) else None
-
-
-def in_its_bucket(condition: Condition) -> Ask:
-    """Find a batch whatever its bucket, in some requests."""
-
-    def ask(asked: Incoming) -> None:
-        batch = asked.batch[1]
-        if asked.exists and condition(asked):
-            asked.batch = BUCKETS[batch], batch
-
-    return ask
+# Changes that take more than a line.
 
 
 def pick(position: int, name: str) -> Ask:
     """Take one of the values of a header that occurs more than once."""
-    return lambda asked: asked.__setitem__(name, asked.all(name)[position]) if asked.all(name) else None
+    return lambda asked: asked.all(name) and asked.send(name, asked.all(name)[position])
 
 
-def remember(name: str, condition: Condition, by: Callable[[Incoming], object] = lambda _: "last") -> Ask:
+def remember(name: str, condition: Callable[[Incoming], object], by: Callable[[Incoming], object]) -> Ask:
     """Keep a header of some requests for later ones that lack it."""
 
     def ask(asked: Incoming) -> None:
         if condition(asked):
             asked.server.memory[by(asked)] = asked[name]
         elif not asked[name]:
-            asked[name] = asked.server.memory.get(by(asked))
+            asked.send(name, asked.server.memory.get(by(asked)))
 
     return ask
 
@@ -347,9 +299,8 @@ def alike(normalize: Callable[[str], str]) -> Ask:
     known = {normalize(text): text for text in (*BUCKETS, *BUCKETS.values())}
 
     def ask(asked: Incoming) -> None:
-        bucket, batch = asked.batch
-        if batch:
-            asked.batch = known.get(normalize(bucket), bucket), known.get(normalize(batch), batch)
+        if asked.batch[1]:
+            asked.address(*(known.get(normalize(text), text) for text in asked.batch))
 
     return ask
 
@@ -361,7 +312,7 @@ def alike_namespace(normalize: Callable[[str], str]) -> Ask:
         sent = asked["x-namespace"].encode("latin-1").decode("utf-8", "replace")
         known = {normalize(text): text for text in (NAMESPACE, asked.server.add_namespace(NAMESPACE))}
         if normalize(sent) in known:
-            asked["x-namespace"] = known[normalize(sent)]
+            asked.send("x-namespace", known[normalize(sent)])
 
     return ask
 
@@ -383,56 +334,25 @@ def unpunctuated(text: str) -> str:
     return re.sub("[-_]", "", text)
 
 
-# What takes more than a line.
-
-
-def again(asked: Incoming) -> bool:
-    """Check whether the path was requested before."""
-    seen: set[str] = asked.server.memory.setdefault("seen", set())
-    before = asked.path in seen
-    seen.add(asked.path)
-    return before
-
-
-def fault(name: str) -> Ask:
-    """Let a fault of the mock happen to requests for batches."""
-    return lambda asked: asked.server.fail_next(name) if asked.exists else None
-
-
 def by_task_id(asked: Incoming) -> None:
     """Find batches by the id of their task."""
     for batch in asked.server.batches:
         if batch.task_id == asked.batch[1]:
-            asked.batch = batch.bucket_identifier, batch.batch_id
+            asked.address(batch.bucket_identifier, batch.batch_id)
 
 
 def batch_of_the_body(asked: Incoming) -> None:
     """Find the batch that a JSON object in the body names, in the bucket of the path."""
     if asked.batch[1] and asked.body[:1] == b"{" and b'"batch_id"' in asked.body:
-        asked.batch = asked.batch[0], json.loads(asked.body)["batch_id"]
+        asked.address(asked.batch[0], json.loads(asked.body)["batch_id"])
 
 
-def has_status(asked: Incoming, status: str) -> bool:
-    """Check whether the batch of a request has a status."""
-    return any(
-        (one.bucket_identifier, one.batch_id, one.status) == (*asked.batch, status) for one in asked.server.batches
-    )
-
-
-def change_message(make: Callable[[str, Any], object]) -> Change:
-    """Replace error_message by what is made of it and of the error."""
-
-    def change(response: Outgoing) -> None:
-        error = (response.body["additional_data"] or {}).get("error")
-        response.body["error_message"] = make(response.body["error_message"], error)
-
-    return change
-
-
-def trace(response: Outgoing) -> None:
-    """Respond with the headers of the request."""
-    response.status = 200
-    raw(lambda _: repr(response.asked.headers).encode(), "message/http")(response)
+def again(response: Outgoing) -> bool:
+    """Check whether the path was requested before."""
+    seen: set[str] = response.asked.server.memory.setdefault("seen", set())
+    before = response.asked.path in seen
+    seen.add(response.asked.path)
+    return before
 
 
 def session_cookie(response: Outgoing) -> None:
@@ -448,10 +368,9 @@ def shared(*names: str) -> Change:
 
     async def change(response: Outgoing) -> None:
         memory = response.asked.server.memory
-        memory["shared"] = [getattr(response, name) for name in names]
+        memory["shared"] = {name: getattr(response, name) for name in names}
         await asyncio.sleep(0.01)
-        for name, value in zip(names, memory["shared"], strict=True):
-            setattr(response, name, value)
+        response.set(**memory["shared"])
 
     return change
 
@@ -509,281 +428,322 @@ def requests(rows: dict[str, Ask | tuple[Ask, *tuple[Clause, ...]]], *clauses: C
         MUTANTS[name] = Mutant((*more, *clauses), ask=ask, **options)
 
 
+# The task.
 responses(200, {
-    **{f"200 without {name}": without(name) for name in ("task_id", "task_type", "status")},
-    **{f"200 with null {name}": fields(**{name: None})
-       for name in ("task_id", "task_type", "status", "inputs", "outputs")},
-    "a status outside the enum": fields(status="STOPPED"),
-    "British CANCELLED": fields(status="CANCELLED"),
-    "a lower-case status": fields(status="canceled"),
-    "a type outside the enum": fields(task_type="api_buckets_batches_cancel"),
-    "a number for task_id": fields(task_id=7),
-    "an object for inputs": fields(inputs={"a": 1}),
-    "numbers in inputs": fields(inputs=["a", 1]),
-    "lists in outputs": fields(outputs=[["a"]]),
-    "a string for additional_data": fields(additional_data="none"),
-    "a list for additional_data": fields(additional_data=[]),
-    "an object for error_message": fields(error_message={"message": "x"}),
-    "the task wrapped in data": body(lambda task: {"data": task}),
-    "the task in a list": body(lambda task: [task]),
+    "200 without task_id": lambda r: r.body.pop("task_id"),
+    "200 without task_type": lambda r: r.body.pop("task_type"),
+    "200 without status": lambda r: r.body.pop("status"),
+    "200 with null task_id": lambda r: r.body.update(task_id=None),
+    "200 with null task_type": lambda r: r.body.update(task_type=None),
+    "200 with null status": lambda r: r.body.update(status=None),
+    "200 with null inputs": lambda r: r.body.update(inputs=None),
+    "200 with null outputs": lambda r: r.body.update(outputs=None),
+    "a status outside the enum": lambda r: r.body.update(status="STOPPED"),
+    "British CANCELLED": lambda r: r.body.update(status="CANCELLED"),
+    "a lower-case status": lambda r: r.body.update(status="canceled"),
+    "a type outside the enum": lambda r: r.body.update(task_type="api_buckets_batches_cancel"),
+    "a number for task_id": lambda r: r.body.update(task_id=7),
+    "an object for inputs": lambda r: r.body.update(inputs={"a": 1}),
+    "numbers in inputs": lambda r: r.body.update(inputs=["a", 1]),
+    "lists in outputs": lambda r: r.body.update(outputs=[["a"]]),
+    "a string for additional_data": lambda r: r.body.update(additional_data="none"),
+    "a list for additional_data": lambda r: r.body.update(additional_data=[]),
+    "an object for error_message": lambda r: r.body.update(error_message={"message": "x"}),
+    "the task wrapped in data": lambda r: r.set(body={"data": r.body}),
+    "the task in a list": lambda r: r.set(body=[r.body]),
 }, c.task_schema)
 responses(200, {
-    "another known type": (fields(task_type="thumbnail"), c.task_type),
-    "200 with status IN_PROGRESS": (fields(status="IN_PROGRESS"), c.task_canceled),
-    "error_message where none is due": (change_message(lambda text, _: text or "stale"), c.error_message_absent),
-    "error_message never there": (without("error_message"), c.error_message_due),
-    "error_message cut short": (change_message(lambda text, _: text and text[:3]), c.error_message_due),
+    "201 for 200": lambda r: r.set(status=201),
+    "202 for 200": lambda r: r.set(status=202),
+    "204 for 200": lambda r: r.set(status=204),
+}, c.documented_status, c.cancel)
+responses(200, {
+    "a new task_id with each answer": lambda r: r.body.update(task_id=f"task_{time.monotonic_ns()}"),
+    "the error is in the first answer only":
+        lambda r: again(r) and r.body.update(additional_data={}, error_message=None),
+    "a field more in the second answer": lambda r: again(r) and r.body.update(already=True),
+    "second cancel 409": lambda r: again(r) and r.error(409),
+    "second cancel 400": lambda r: again(r) and r.error(400),
+}, c.idempotent, c.idempotent_simultaneous)
+responses(200, {
+    "JSON cut short": lambda r: r.set(raw=json.dumps(r.body).encode()[:-2]),
+    "NaN in JSON": lambda r: r.add_to_json(b'"score": NaN'),
+    "a name twice in JSON": lambda r: r.add_to_json(b'"status": "CANCELED"'),
+    "JSON in Latin-1": lambda r: r.add_to_json(b'"note": "\xfc"'),
+}, c.json_)
+responses(200, {
+    "another known type": (lambda r: r.body.update(task_type="thumbnail"), c.task_type),
+    "200 with status IN_PROGRESS": (lambda r: r.body.update(status="IN_PROGRESS"), c.task_canceled),
+    "error_message where none is due": (
+        lambda r: r.body.update(error_message=r.body["error_message"] or "stale"), c.error_message_absent),
+    "error_message never there": (lambda r: r.body.pop("error_message"), c.error_message_due),
+    "error_message cut short": (
+        lambda r: r.body.update(error_message=(r.body["error_message"] or "")[:3] or None), c.error_message_due),
     "error_message is the whole error as text": (
-        change_message(lambda _, error: str(error or "") or None), c.error_message_due),
-    "201 for 200": (code(201), c.documented_status, c.cancel),
-    "202 for 200": (code(202), c.documented_status, c.cancel),
-    "204 for 200": (code(204), c.documented_status, c.cancel),
-    "one task_id for all": (fields(task_id="task_1"), c.one_task_each),
-    "a new task_id with each answer": (lambda r: r.body.update(task_id=f"t_{time.monotonic_ns()}"), *SAME_TASK),
-    "the error is in the first answer only": (when(again, fields(additional_data={}, error_message=None)), *SAME_TASK),
-    "a field more in the second answer": (when(again, fields(already=True)), *SAME_TASK),
-    "second cancel 409": (refuse(409, again), *SAME_TASK),
-    "second cancel 400": (refuse(400, again), *SAME_TASK),
-    "JSON cut short": (raw(lambda text: text[:-2]), c.json_),
-    "NaN in JSON": (raw(lambda text: text[:-1] + b', "score": NaN}'), c.json_),
-    "a name twice in JSON": (raw(lambda text: text[:-1] + b', "status": "CANCELED"}'), c.json_),
-    "JSON in Latin-1": (raw(lambda text: text[:-1] + b', "note": "\xfc"}'), c.json_),
-    "the key in an answer, percent-encoded": (
-        fields(debug="".join(f"%{ord(character):02x}" for character in KEY)), c.key_not_repeated),
-    "the key in the task": (lambda r: r.body.update(by=r.asked["authorization"][7:]), c.key_not_repeated),
+        lambda r: r.body.update(error_message=str((r.body["additional_data"] or {}).get("error") or "") or None),
+        c.error_message_due),
+    "one task_id for all": (lambda r: r.body.update(task_id="task_1"), c.one_task_each),
     "under load, one gets the task of another": (shared("body"), c.no_mixing),
+    "the key in an answer, percent-encoded": (
+        lambda r: r.body.update(debug="".join(f"%{ord(character):02x}" for character in KEY)), c.key_not_repeated),
+    "the key in the task": (lambda r: r.body.update(by=r.asked["authorization"][7:]), c.key_not_repeated),
 })
+# Every response.
 responses(None, {
-    "bytes behind the body": (tail(b"\n"), c.framing),
-    "HEAD gets a body": (when(lambda a: a.method == "HEAD", tail(b"{}")), c.framing),
-    "text/plain": (header("content-type", "text/plain"), c.content_type),
-    "HTML errors for browsers": (
-        when(lambda a: "html" in a["accept"], raw(lambda _: b"<h1>no</h1>", "text/html")),
-        c.content_type, c.error_envelope),
+    "bytes behind the body": (lambda r: r.set(tail=b"\n"), c.framing),
+    "HEAD gets a body": (lambda r: r.asked.method == "HEAD" and r.set(tail=b"{}"), c.framing),
+    "text/plain": (lambda r: r.headers.update({"content-type": "text/plain"}), c.content_type),
+    "HTML errors for browsers": (lambda r: "html" in r.asked["accept"] and r.html(), c.content_type, c.error_envelope),
     "problem+json for who asks for it": (
-        when(lambda a: "problem" in a["accept"], header("content-type", "application/problem+json")), c.content_type),
-    "two content types": (twice("content-type", "application/json"), c.headers_once),
+        lambda r: "problem" in r.asked["accept"] and r.headers.update({"content-type": "application/problem+json"}),
+        c.content_type),
+    "two content types": (lambda r: r.more.append(("content-type", "application/json")), c.headers_once),
     "X-Namespace must be given": (
-        lambda r: r.error(422) if not r.asked["x-namespace"] and r.status == 404 else None, c.namespace_elsewhere),
+        lambda r: r.status == 404 and not r.asked["x-namespace"] and r.error(422), c.namespace_elsewhere),
     "the key in a header": (
         lambda r: r.headers.update({"x-debug": r.asked["authorization"].encode("ascii", "replace").decode() or "none"}),
         c.key_not_repeated),
-    "400 for an unknown query": (refuse(400, lambda a: "x=1" in a.query), c.style),
-    "X-HTTP-Method-Override counts": (refuse(405, lambda a: a["x-http-method-override"] == "GET"), c.style),
-    "406 for XML": (refuse(406, lambda a: "xml" in a["accept"]), c.accept),
-    "406 without Accept": (refuse(406, lambda a: not a["accept"]), c.accept),
-    "400 for a body that is not valid JSON": (refuse(400, lambda a: b"{not" in a.body), c.body_means_nothing),
-    "415 for plain text": (refuse(415, lambda a: "text/plain" in a["content-type"]), c.body_means_nothing),
+    "400 for an unknown query": (lambda r: "x=1" in r.asked.query and r.error(400), c.style),
+    "X-HTTP-Method-Override counts": (
+        lambda r: r.asked["x-http-method-override"] == "GET" and r.error(405), c.style),
+    "406 for XML": (lambda r: "xml" in r.asked["accept"] and r.error(406), c.accept),
+    "406 without Accept": (lambda r: not r.asked["accept"] and r.error(406), c.accept),
     "411 without a length": (
-        refuse(411, lambda a: not a["content-length"] and a.method == "POST"), c.length_unannounced, c.framing),
+        lambda r: r.asked.method == "POST" and not r.asked["content-length"] and r.error(411),
+        c.length_unannounced, c.framing),
     "501 for chunks": (
-        refuse(501, lambda a: "chunked" in a["transfer-encoding"]), c.length_unannounced, c.no_server_error),
+        lambda r: "chunked" in r.asked["transfer-encoding"] and r.error(501), c.length_unannounced, c.no_server_error),
     "a cookie stands for the key": (session_cookie, c.connection_remembers_nothing),
     "under load, one gets the answer of another": (shared("status", "body"), c.no_mixing, c.idempotent_simultaneous),
     "under load, one gets in with the key of another": (key_of_another, c.no_mixing),
     "under load, errors become others": (
-        under_load(4, lambda r: r.error(404) if r.status == 400 else None), c.no_mixing, c.idempotent_simultaneous),
+        under_load(4, lambda r: r.status == 400 and r.error(404)), c.no_mixing, c.idempotent_simultaneous),
 })
-for _name, _condition, _clause in (
-    ("a long identifier", lambda a: len(a.path) > 500, c.odd_identifiers),
-    ("a very long identifier", lambda a: len(a.path) > 4000, c.odd_identifiers),
-    ("a non-ASCII identifier", lambda a: not unquote(a.path).isascii(), c.odd_identifiers),
-    ("an emoji", lambda a: max(map(ord, unquote(a.path))) > 0xFFFF, c.odd_identifiers),
-    ("a NUL", lambda a: "%00" in a.path, c.odd_identifiers),
-    ("invalid UTF-8", lambda a: "\ufffd" in unquote(a.path), c.odd_identifiers),
-    ("a quote", lambda a: "%27" in a.path, c.odd_identifiers),
-    ("a long namespace", lambda a: len(a["x-namespace"]) > 250, c.odd_namespaces),
-    ("a non-ASCII namespace", lambda a: not a["x-namespace"].isascii(), c.odd_namespaces),
-    ("what every object has", lambda a: a.batch[1] == "constructor", c.unknown_batch),
-    ("a namespace that every object has", lambda a: a["x-namespace"] == "constructor", c.unknown_batch),
-    ("an array", lambda a: a.body[:1] == b"[", c.body_means_nothing),
-    ("a body", lambda a: a.body, c.body_means_nothing),
-):
-    responses(None, {f"500 on {_name}": refuse(500, _condition)}, _clause, c.no_server_error)
+responses(None, {
+    "400 for a body that is not valid JSON": lambda r: b"{not" in r.asked.body and r.error(400),
+    "415 for plain text": lambda r: "text/plain" in r.asked["content-type"] and r.error(415),
+    "500 on an array": (lambda r: r.asked.body[:1] == b"[" and r.error(500), c.no_server_error),
+    "500 on a body": (lambda r: r.asked.body and r.error(500), c.no_server_error),
+}, c.body_means_nothing)
+responses(None, {
+    "500 on a long identifier": lambda r: len(r.asked.path) > 500 and r.error(500),
+    "500 on a very long identifier": lambda r: len(r.asked.path) > 4000 and r.error(500),
+    "500 on a non-ASCII identifier": lambda r: not unquote(r.asked.path).isascii() and r.error(500),
+    "500 on an emoji": lambda r: max(map(ord, unquote(r.asked.path))) > 0xFFFF and r.error(500),
+    "500 on a NUL": lambda r: "%00" in r.asked.path and r.error(500),
+    "500 on invalid UTF-8": lambda r: "\ufffd" in unquote(r.asked.path) and r.error(500),
+    "500 on a quote": lambda r: "%27" in r.asked.path and r.error(500),
+}, c.odd_identifiers, c.no_server_error)
+responses(None, {
+    "500 on a long namespace": lambda r: len(r.asked["x-namespace"]) > 250 and r.error(500),
+    "500 on a non-ASCII namespace": lambda r: not r.asked["x-namespace"].isascii() and r.error(500),
+}, c.odd_namespaces, c.no_server_error)
+responses(None, {
+    "500 on what every object has": lambda r: r.asked.batch[1] == "constructor" and r.error(500),
+    "500 on a namespace that every object has": lambda r: r.asked["x-namespace"] == "constructor" and r.error(500),
+}, c.unknown_batch, c.no_server_error)
+# Errors.
 responses(400, {
     "an error without a type": (lambda r: r.body["error"].pop("type"), c.error_envelope),
-    "details as text": (in_error("details", "COMPLETED"), c.error_envelope),
-    "a finished batch is cancelled": (put("CANCELED", show=True), c.finished),
-    "a finished batch is refused, and cancelled": (put("CANCELED"), c.finished_unchanged, c.finished),
-    "409 for a finished batch": (refuse(409), c.finished),
-    "404 for a finished batch": (refuse(404), c.finished),
-    "details do not name the status": (in_error("details", {}), c.finished_details),
-    "details name another status": (in_error("details", {"status": "FAILED"}), c.finished_details),
+    "details as text": (lambda r: r.in_error(details="COMPLETED"), c.error_envelope),
+    "a finished batch is cancelled": (lambda r: r.put("CANCELED", show=True), c.finished),
+    "a finished batch is refused, and cancelled": (lambda r: r.put("CANCELED"), c.finished_unchanged, c.finished),
+    "409 for a finished batch": (lambda r: r.error(409), c.finished),
+    "404 for a finished batch": (lambda r: r.error(404), c.finished),
+    "details do not name the status": (lambda r: r.in_error(details={}), c.finished_details),
+    "details name another status": (lambda r: r.in_error(details={"status": "FAILED"}), c.finished_details),
     "a finished batch changes its status": (
-        when(lambda a: any(batch.status == "CANCELED" for batch in a.server.batches),
-             in_error("details", {"status": "FAILED"})), c.finished_unchanged),
-    "a query forces it": (when(lambda a: "force=true" in a.query, put("CANCELED", show=True)), c.style),
+        lambda r: any(batch.status == "CANCELED" for batch in r.asked.server.batches)
+        and r.in_error(details={"status": "FAILED"}), c.finished_unchanged),
+    "a query forces it": (lambda r: "force=true" in r.asked.query and r.put("CANCELED", show=True), c.style),
 })
 responses(401, {
-    "error as a string": (fields(error="unauthorized"), c.error_envelope),
-    "404 for a wrong key": (refuse(404), c.key_in_full),
-    "403 for a wrong key": (refuse(403), c.key_in_full),
-    "401 without WWW-Authenticate": (header("www-authenticate", None), c.www_authenticate),
-    "401 that asks for Basic": (header("www-authenticate", 'Basic realm="api"'), c.www_authenticate),
-    "the key in a 401": (lambda r: r.body["error"].update(message=r.asked["authorization"]), c.key_not_repeated),
-    "the batch before the key": (refuse(404, lambda a: "contract-test-" in a.path), c.key_before_batch),
-    "the status before the key": (refuse(400, lambda a: "btch_9" in a.path), c.key_before_status),
+    "error as a string": (lambda r: r.body.update(error="unauthorized"), c.error_envelope),
+    "404 for a wrong key": (lambda r: r.error(404), c.key_in_full),
+    "403 for a wrong key": (lambda r: r.error(403), c.key_in_full),
+    "401 without WWW-Authenticate": (lambda r: r.headers.pop("www-authenticate"), c.www_authenticate),
+    "401 that asks for Basic": (
+        lambda r: r.headers.update({"www-authenticate": 'Basic realm="api"'}), c.www_authenticate),
+    "the key in a 401": (
+        lambda r: r.in_error(message=f"unknown: {r.asked['authorization']}"), c.key_not_repeated),
+    "the batch before the key": (lambda r: "contract-test-" in r.asked.path and r.error(404), c.key_before_batch),
+    "the status before the key": (lambda r: "btch_9" in r.asked.path and r.error(400), c.key_before_status),
     "a 401 tells whether the batch is there": (
-        when(lambda a: a.exists, in_error("details", {"batch": "known"})), c.key_before_batch),
+        lambda r: r.asked.exists and r.in_error(details={"batch": "known"}), c.key_before_batch),
 })
 responses(404, {
-    "no content type on errors": (header("content-type", None), c.content_type),
-    "HTML 404": (raw(lambda _: b"<h1>Not Found</h1>", "text/html"), c.content_type, c.error_envelope),
-    "an empty 404": (raw(lambda _: b""), c.json_, c.error_envelope),
-    "FastAPI's detail": (body(lambda _: {"detail": "Not Found"}), c.error_envelope),
-    "an error without success": (without("success"), c.error_envelope),
-    "the envelope's status is always 500": (fields(status=500), c.envelope_status),
-    "success true in an error": (fields(success=True), c.error_envelope, c.envelope_status),
-    "errors with status 200": (code(200), c.unknown_batch),
-    "400 for an unknown path": (refuse(400, lambda a: not a.path.endswith("/cancel")), c.unknown_path),
-    "422 for any body": (refuse(422, lambda a: a.body), c.body_means_nothing),
+    "no content type on errors": (lambda r: r.headers.pop("content-type"), c.content_type),
+    "HTML 404": (lambda r: r.html(), c.content_type, c.error_envelope),
+    "an empty 404": (lambda r: r.set(raw=b""), c.json_, c.error_envelope),
+    "FastAPI's detail": (lambda r: r.set(body={"detail": "Not Found"}), c.error_envelope),
+    "an error without success": (lambda r: r.body.pop("success"), c.error_envelope),
+    "the envelope's status is always 500": (lambda r: r.body.update(status=500), c.envelope_status),
+    "success true in an error": (lambda r: r.body.update(success=True), c.error_envelope, c.envelope_status),
+    "errors with status 200": (lambda r: r.set(status=200), c.unknown_batch),
+    "400 for an unknown path": (lambda r: not r.asked.path.endswith("/cancel") and r.error(400), c.unknown_path),
+    "422 for any body": (lambda r: r.asked.body and r.error(422), c.body_means_nothing),
     "the type of an error in another language": (
-        when(lambda a: a["accept-language"] == "de", in_error("type", "NichtGefunden")), c.accept),
+        lambda r: r.asked["accept-language"] == "de" and r.in_error(type="NichtGefunden"), c.accept),
     "under load, one looks in the namespace of another": (
-        under_load(2, when(lambda a: a.exists and a["x-namespace"] != NAMESPACE,
-                           put("CANCELED", NAMESPACE, show=True))), c.no_mixing),
+        under_load(2, lambda r: r.asked.exists and r.asked["x-namespace"] != NAMESPACE
+                   and r.put("CANCELED", NAMESPACE, show=True)), c.no_mixing),
 })
 responses(404, {
     "a 404 lists what there is":
-        when(lambda a: a.batch[0] in BUCKETS.values(), in_error("details", {"known": [*BUCKETS]})),
-    "a 404 says where the batch is": when(lambda a: a.exists, in_error("message", "It is in another bucket.")),
-    "a 404 says that the batch is somewhere": when(lambda a: a.exists, in_error("details", {"exists": True})),
+        lambda r: r.asked.batch[0] in BUCKETS.values() and r.in_error(details={"known": [*BUCKETS]}),
+    "a 404 says where the batch is": lambda r: r.asked.exists and r.in_error(message="It is in another bucket."),
+    "a 404 says that the batch is somewhere": lambda r: r.asked.exists and r.in_error(details={"exists": True}),
     "a 404 of another type for what is elsewhere":
-        when(lambda a: a.exists and a["x-namespace"] == "empty_one", in_error("type", "WrongNamespaceError")),
-    "a 404 has a header for what is elsewhere": when(lambda a: a.exists, header("x-shard", "3")),
+        lambda r: r.asked.exists and r.asked["x-namespace"] == "empty_one" and r.in_error(type="WrongNamespaceError"),
+    "a 404 has a header for what is elsewhere": lambda r: r.asked.exists and r.headers.update({"x-shard": "3"}),
 }, c.elsewhere_tells_nothing)
 responses(405, {
-    "405 without Allow": (header("allow", None), c.allow),
-    "405 that allows GET": (header("allow", "GET"), c.allow),
-    "404 for another method": (refuse(404), c.method),
-    "the key before the method": (refuse(401, lambda a: not a["authorization"]), c.method_before_key),
-    "OPTIONS gives 200": (when(lambda a: a.method == "OPTIONS", code(200)), c.method),
-    "OPTIONS gives 204 to whoever asks": (when(lambda a: a.method == "OPTIONS", code(204)), c.method),
-    "HEAD gives 200": (when(lambda a: a.method == "HEAD", code(200)), c.method),
-    "TRACE repeats the request": (when(lambda a: a.method == "TRACE", trace), c.key_not_repeated, c.method),
-    "HEAD tells by a header": (
-        when(lambda a: a.method == "HEAD" and a.exists, header("x-batch", "here")), c.method_tells_nothing),
-    "GET tells in its details": (
-        lambda r: in_error("details", {"found": r.asked.exists})(r), c.method_tells_nothing),
-    "OPTIONS tells by its Allow": (when(lambda a: a.exists, header("allow", "POST, OPTIONS")), c.method_tells_nothing),
-    "OPTIONS asks for the batch first": (refuse(404, lambda a: a.method == "OPTIONS" and not a.exists), c.method),
+    "404 for another method": lambda r: r.error(404),
+    "OPTIONS gives 200": lambda r: r.asked.method == "OPTIONS" and r.set(status=200),
+    "OPTIONS gives 204 to whoever asks": lambda r: r.asked.method == "OPTIONS" and r.set(status=204),
+    "OPTIONS asks for the batch first": lambda r: r.asked.method == "OPTIONS" and not r.asked.exists and r.error(404),
+    "HEAD gives 200": lambda r: r.asked.method == "HEAD" and r.set(status=200),
+    "TRACE repeats the request": (
+        lambda r: r.asked.method == "TRACE" and r.set(status=200, raw=repr(r.asked.headers).encode()),
+        c.key_not_repeated),
+}, c.method)
+responses(405, {
+    "405 without Allow": (lambda r: r.headers.pop("allow"), c.allow),
+    "405 that allows GET": (lambda r: r.headers.update(allow="GET"), c.allow),
+    "the key before the method": (lambda r: not r.asked["authorization"] and r.error(401), c.method_before_key),
 })
-
-# Those that only the state behind the server shows.
+responses(405, {
+    "HEAD tells by a header":
+        lambda r: r.asked.method == "HEAD" and r.asked.exists and r.headers.update({"x-batch": "here"}),
+    "GET tells in its details": lambda r: r.in_error(details={"found": r.asked.exists}),
+    "OPTIONS tells by its Allow": lambda r: r.asked.exists and r.headers.update(allow="POST, OPTIONS"),
+}, c.method_tells_nothing)
+# What only the state behind the server shows.
 responses(200, {
-    "inputs lost on cancelling": fields(inputs=[]),
-    "outputs dropped from the answer": fields(outputs=[]),
-    "the error lost on cancelling": fields(additional_data={"job_id": "j"}, error_message=None),
+    "inputs lost on cancelling": lambda r: r.body.update(inputs=[]),
+    "outputs dropped from the answer": lambda r: r.body.update(outputs=[]),
+    "the error lost on cancelling": lambda r: r.body.update(additional_data={"job_id": "j"}, error_message=None),
     "an object's error flattened on cancelling":
         lambda r: (r.body["additional_data"] or {}).update(error=r.body["error_message"]),
-    "additional data lost on cancelling": fields(additional_data=None, error_message=None),
+    "additional data lost on cancelling": lambda r: r.body.update(additional_data=None, error_message=None),
 }, c.task_kept, needs_state=True)
-responses(200, {"200, but not cancelled": put("IN_PROGRESS")}, c.canceled_afterwards, needs_state=True)
-responses(400, {
-    "SKIPPED can be cancelled": lambda r: code(200)(r) if "SKIPPED" in str(r.body) else None,
-}, c.finished_every_status, needs_state=True)
 responses(401, {
-    "a refusal that cancels": when(lambda a: a.batch[1] == "btch_1", put("CANCELED", NAMESPACE)),
+    "a refusal that cancels": lambda r: r.asked.batch[1] == "btch_1" and r.put("CANCELED", NAMESPACE),
 }, c.refusal_changes_nothing, needs_state=True)
 responses(404, {
     "a batch of another namespace is cancelled behind a 404":
-        when(lambda a: a.batch == ("bkt_a", "btch_1") and a["x-namespace"] == "empty_one", put("CANCELED", NAMESPACE)),
+        lambda r: r.asked.batch == ("bkt_a", "btch_1") and r.asked["x-namespace"] == "empty_one"
+        and r.put("CANCELED", NAMESPACE),
 }, c.refusal_changes_nothing, needs_state=True)
 responses(405, {
-    "another method cancels behind a 405": when(lambda a: a.batch == ("bkt_a", "btch_1"), put("CANCELED", NAMESPACE)),
+    "another method cancels behind a 405":
+        lambda r: r.asked.batch == ("bkt_a", "btch_1") and r.put("CANCELED", NAMESPACE),
 }, c.refusal_changes_nothing, needs_state=True)
-responses(429, {"two Retry-Afters": twice("retry-after", "9")}, c.headers_once, needs_state=True)
-responses(503, {"503 without Retry-After": header("retry-after", None)}, c.retry_after, needs_state=True)
+responses(200, {"200, but not cancelled": lambda r: r.put("IN_PROGRESS")}, c.canceled_afterwards, needs_state=True)
+responses(400, {
+    "SKIPPED can be cancelled": lambda r: "SKIPPED" in str(r.body) and r.set(status=200),
+}, c.finished_every_status, needs_state=True)
+responses(429, {
+    "two Retry-Afters": lambda r: r.more.append(("retry-after", "9")),
+}, c.headers_once, needs_state=True)
+responses(503, {"503 without Retry-After": lambda r: r.headers.pop("retry-after")}, c.retry_after, needs_state=True)
 requests({
-    "no default namespace": (lose(lambda a: not a["x-namespace"]), c.default_namespace),
-    "an encoded slash ends the segment": (path(lambda text: text.replace("%2F", "/")), c.opaque_identifiers),
-    "UNKNOWN cannot be cancelled": (at("none", "none", lambda a: has_status(a, "UNKNOWN")), c.cancel_every_status),
+    "no default namespace": (lambda a: not a["x-namespace"] and a.lose(), c.default_namespace),
+    "an encoded slash ends the segment": (lambda a: a.rewrite("%2F", "/"), c.opaque_identifiers),
+    "UNKNOWN cannot be cancelled": (
+        lambda a: a.has_status("UNKNOWN") and a.address("none", "none"), c.cancel_every_status),
 }, needs_state=True)
-
 # The key.
 requests({
-    "any bearer key will do": accept(lambda a: a.key()),
-    "a prefix of the key will do": accept(lambda a: a.key() and KEY.startswith(a.key())),
-    "more than the key will do": accept(lambda a: a.key().startswith(KEY)),
-    "the end of the key is not looked at": accept(lambda a: a.key()[:-1] == KEY[:-1]),
-    "keys in any case": accept(lambda a: a.key().lower() == KEY.lower()),
-    "a key up to a dot": accept(lambda a: a.key().partition(".")[0] == KEY),
-    "Bearer twice": accept(lambda a: a.key() == f"Bearer {KEY}"),
-    "a key in base64": accept(lambda a: a.key() == base64.b64encode(KEY.encode()).decode()),
-    "a key as a parameter": accept(lambda a: a.key() == f'token="{KEY}"'),
+    "any bearer key will do": lambda a: a.key and a.accept(),
+    "a prefix of the key will do": lambda a: a.key and KEY.startswith(a.key) and a.accept(),
+    "more than the key will do": lambda a: a.key.startswith(KEY) and a.accept(),
+    "the end of the key is not looked at": lambda a: a.key[:-1] == KEY[:-1] and a.accept(),
+    "keys in any case": lambda a: a.key.lower() == KEY.lower() and a.accept(),
+    "a key up to a dot": lambda a: a.key.partition(".")[0] == KEY and a.accept(),
+    "Bearer twice": lambda a: a.key == f"Bearer {KEY}" and a.accept(),
+    "a key in base64": lambda a: a.key == base64.b64encode(KEY.encode()).decode() and a.accept(),
+    "a key as a parameter": lambda a: a.key == f'token="{KEY}"' and a.accept(),
 }, c.key_in_full)
 requests({
-    "the key in X-API-Key will do": accept(lambda a: a["x-api-key"] == KEY),
-    "the key in the query will do": accept(lambda a: f"api_key={KEY}" in a.query),
-    "the key in a cookie will do": accept(lambda a: KEY in a["cookie"]),
-    "a form has the key": accept(lambda a: f"api_key={KEY}".encode() in a.body),
-    "a proxy's user needs no key": accept(lambda a: a["x-forwarded-user"]),
-    "a page of this machine needs no key": accept(lambda a: "localhost" in a["origin"]),
+    "the key in X-API-Key will do": lambda a: a["x-api-key"] == KEY and a.accept(),
+    "the key in the query will do": lambda a: f"api_key={KEY}" in a.query and a.accept(),
+    "the key in a cookie will do": lambda a: KEY in a["cookie"] and a.accept(),
+    "a form has the key": lambda a: f"api_key={KEY}".encode() in a.body and a.accept(),
+    "a proxy's user needs no key": lambda a: a["x-forwarded-user"] and a.accept(),
+    "a page of this machine needs no key": lambda a: "localhost" in a["origin"] and a.accept(),
 }, c.key_elsewhere)
 requests({
-    "the key is not looked at": (accept(lambda _: True), c.no_key),
-    "cancelled batches need no key": (accept(lambda a: has_status(a, "CANCELED")), c.no_key),
-    "Basic with the key will do": (accept(lambda a: a.key("basic ")), c.other_scheme),
-    "a bare key will do": (accept(lambda a: a["authorization"] == KEY), c.other_scheme),
+    "the key is not looked at": (lambda a: a.accept(), c.no_key),
+    "cancelled batches need no key": (lambda a: a.has_status("CANCELED") and a.accept(), c.no_key),
+    "Basic with the key will do": (lambda a: a["authorization"].startswith("Basic ") and a.accept(), c.other_scheme),
+    "a bare key will do": (lambda a: a["authorization"] == KEY and a.accept(), c.other_scheme),
     "only Bearer with a capital": (
-        set_header("authorization", None, lambda a: not a["authorization"].startswith("Bearer ")), c.scheme_any_case),
-    "any of the keys counts": (accept(lambda a: f"Bearer {KEY}" in a.all("authorization")), c.header_twice),
-    "any of the namespaces counts": (find(lambda a: NAMESPACE in a.all("x-namespace")), c.header_twice),
+        lambda a: a["authorization"].startswith("Bearer ") or a.send("authorization", None), c.scheme_any_case),
+    "any of the keys counts": (lambda a: f"Bearer {KEY}" in a.all("authorization") and a.accept(), c.header_twice),
+    "any of the namespaces counts": (lambda a: NAMESPACE in a.all("x-namespace") and a.find(), c.header_twice),
 })
 requests({
     "the connection keeps the key":
-        (remember("authorization", lambda a: KEY in a["authorization"], by=lambda a: a.client), c.no_key),
-    "the machine keeps the key": (remember("authorization", lambda a: KEY in a["authorization"]), c.no_key),
+        (remember("authorization", lambda a: KEY in a["authorization"], lambda a: a.client), c.no_key),
+    "the machine keeps the key":
+        (remember("authorization", lambda a: KEY in a["authorization"], lambda a: a.client[0]), c.no_key),
     "the connection keeps the namespace":
-        remember("x-namespace", lambda a: a["x-namespace"] == NAMESPACE, by=lambda a: a.client),
+        remember("x-namespace", lambda a: a["x-namespace"] == NAMESPACE, lambda a: a.client),
     "everybody keeps the last namespace":
-        remember("x-namespace", lambda a: a["x-namespace"] in {NAMESPACE, "empty_one"}),
+        remember("x-namespace", lambda a: a["x-namespace"] in {NAMESPACE, "empty_one"}, lambda _: "last"),
 }, c.connection_remembers_nothing)
-
 # The request.
 requests({
-    "half of each body": (fault("truncated"), c.answers),
-    "connections are reset": (fault("reset"), c.answers),
-    "only Accept: application/json": (at("none", "none", lambda a: a["accept"] != "application/json"), c.accept),
-    "GET will do": (as_method("POST", lambda a: a.method == "GET"), c.method),
-    "QUERY will do": (as_method("POST", lambda a: a.method == "QUERY"), c.method),
-    "any method will do": (as_method("POST", lambda _: True), c.method),
-    "another header has the path": (lambda a: setattr(a, "path", a["x-original-url"] or a.path), c.style),
-    "the query names the bucket": (at("none", "none", lambda a: "identifier=contract" in a.query), c.style),
-    "the query names the batch": (at("bkt_a", "none", lambda a: "batch_id=" in a.query), c.style),
-})
+    "half of each body": lambda a: a.exists and a.fail("truncated"),
+    "connections are reset": lambda a: a.exists and a.fail("reset"),
+}, c.answers)
 requests({
-    "a body names the namespace": find(lambda a: b'"namespace"' in a.body),
-    "a body names the batch": at("bkt_a", "btch_9", lambda a: b'"batch_id"' in a.body and a.batch[1]),
+    "GET will do": lambda a: a.method == "GET" and a.set(method="POST"),
+    "QUERY will do": lambda a: a.method == "QUERY" and a.set(method="POST"),
+    "any method will do": lambda a: a.set(method="POST"),
+}, c.method)
+requests({
+    "another header has the path": lambda a: a["x-original-url"] and a.set(path=a["x-original-url"]),
+    "the query names the bucket": lambda a: "identifier=contract" in a.query and a.address("none", "none"),
+    "the query names the batch": lambda a: "batch_id=" in a.query and a.address("bkt_a", "none"),
+}, c.style)
+requests({
+    "a body names the namespace": lambda a: b'"namespace"' in a.body and a.find(),
+    "a body names the batch": lambda a: b'"batch_id"' in a.body and a.batch[1] and a.address("bkt_a", "btch_9"),
     "a body names a batch in the bucket": batch_of_the_body,
-    "a form changes the method": as_method("DELETE", lambda a: b"_method=DELETE" in a.body),
+    "a form changes the method": lambda a: b"_method=DELETE" in a.body and a.set(method="DELETE"),
 }, c.body_means_nothing)
 requests({
-    "any version of the API": path(lambda text: text.replace("/v2/", "/v1/")),
-    "the path in any case": path(lambda text: text.replace("CANCEL", "cancel")),
-    "a path without cancel": path(lambda text: re.sub(r"(/batches/[^/]+)$", r"\1/cancel", text)),
-    "a path with a colon": path(lambda text: re.sub(":cancel$", "/cancel", text)),
-    "a path with an ending": path(lambda text: text.removesuffix(".json")),
-    "a bucket in a folder": path(lambda text: re.sub("/buckets/[^/]+/([^/]+/batches)", r"/buckets/\1", text)),
-    "a batch in a folder": path(lambda text: re.sub("/batches/[^/]+/([^/]+/cancel)", r"/batches/\1", text)),
-    "bytes that are no UTF-8 are left out": path(lambda text: text.replace("%FF", "")),
+    "any version of the API": lambda a: a.rewrite("/v2/", "/v1/"),
+    "the path in any case": lambda a: a.rewrite("CANCEL", "cancel"),
+    "a path without cancel": lambda a: a.rewrite(r"(/batches/[^/]+)$", r"\1/cancel"),
+    "a path with a colon": lambda a: a.rewrite(":cancel$", "/cancel"),
+    "a path with an ending": lambda a: a.rewrite(r"\.json$", ""),
+    "a bucket in a folder": lambda a: a.rewrite("/buckets/[^/]+/([^/]+/batches)", r"/buckets/\1"),
+    "a batch in a folder": lambda a: a.rewrite("/batches/[^/]+/([^/]+/cancel)", r"/batches/\1"),
+    "bytes that are no UTF-8 are left out": lambda a: a.rewrite("%FF", ""),
 }, c.near_path)
-
+requests({
+    "only Accept: application/json": (
+        lambda a: a["accept"] == "application/json" or a.address("none", "none"), c.accept),
+    "a namespace in another header": (
+        lambda a: a["x-namespace"] or (a["x-tenant"] and a.send("x-namespace", a["x-tenant"])), c.namespace_elsewhere),
+    "a namespace in the query": (lambda a: f"ns={NAMESPACE}" in a.query and a.find(), c.namespace_elsewhere),
+    "a namespace in a cookie": (lambda a: f"namespace={NAMESPACE}" in a["cookie"] and a.find(), c.namespace_elsewhere),
+})
 # Where batches are.
 requests({
-    "a namespace in another header": (
-        lambda a: a.__setitem__("x-namespace", a["x-namespace"] or a["x-tenant"] or None), c.namespace_elsewhere),
-    "a namespace in the query": (find(lambda a: f"ns={NAMESPACE}" in a.query), c.namespace_elsewhere),
-    "a namespace in a cookie": (find(lambda a: f"namespace={NAMESPACE}" in a["cookie"]), c.namespace_elsewhere),
-    "the namespace is not looked at": (find(lambda _: True), c.unknown_namespace, c.other_namespace),
+    "the namespace is not looked at": (lambda a: a.find(), c.unknown_namespace, c.other_namespace),
     "an unknown namespace is the default": (
-        find(lambda a: a["x-namespace"].startswith("contract-test-")), c.unknown_namespace),
-    "other namespaces see the batches": (find(lambda a: a["x-namespace"] == "empty_one"), c.other_namespace),
-    "a forbidden namespace is unknown": (lose(lambda a: a["x-namespace"] == "forbidden"), c.forbidden_namespace),
-    "no namespace by id": (lose(lambda a: a["x-namespace"].startswith("ns_")), c.namespace_by_id),
-    "the bucket is not looked at": (in_its_bucket(lambda _: True), c.unknown_bucket, c.other_bucket),
-    "batches of other buckets are found": (in_its_bucket(lambda a: a.batch[0] in BUCKETS.values()), c.other_bucket),
-    "any bucket, by a dash": (in_its_bucket(lambda a: a.batch[0] == "-"), c.identifier_exact),
+        lambda a: a["x-namespace"].startswith("contract-test-") and a.find(), c.unknown_namespace),
+    "other namespaces see the batches": (lambda a: a["x-namespace"] == "empty_one" and a.find(), c.other_namespace),
+    "a forbidden namespace is unknown": (lambda a: a["x-namespace"] == "forbidden" and a.lose(), c.forbidden_namespace),
+    "no namespace by id": (lambda a: a["x-namespace"].startswith("ns_") and a.lose(), c.namespace_by_id),
+    "the bucket is not looked at": (lambda a: a.exists and a.find_bucket(), c.unknown_bucket, c.other_bucket),
+    "batches of other buckets are found": (
+        lambda a: a.exists and a.batch[0] in BUCKETS.values() and a.find_bucket(), c.other_bucket),
+    "any bucket, by a dash": (lambda a: a.exists and a.batch[0] == "-" and a.find_bucket(), c.identifier_exact),
     "the id of its task will do": (by_task_id, c.task_is_no_batch),
 })
 requests({
@@ -823,7 +783,7 @@ requests({
     "namespaces with any punctuation": alike_namespace(unpunctuated),
     "namespaces with or without ns_": alike_namespace(lambda text: text.removeprefix("ns_")),
     "namespaces in quotes": alike_namespace(lambda text: text.strip('"')),
-    "a namespace called null": find(lambda a: a["x-namespace"] == "null"),
+    "a namespace called null": lambda a: a["x-namespace"] == "null" and a.find(),
 }, c.namespace_exact)
 requests({
     "the first of several namespaces": alike_namespace(up_to(",")),

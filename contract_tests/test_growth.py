@@ -72,6 +72,7 @@ def test_changes_are_reported(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("CANCELABLE = (", 'CANCELABLE = ("PAUSED", '))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "src"), str(tmp_path / "generated")])
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # twice as fast
     command = [sys.executable, "-m", "pytest", "contract_tests/test_contract.py", "-q", "--contract-target", "mock"]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120
