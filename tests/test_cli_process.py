@@ -12,6 +12,7 @@ import signal
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def test_signal_shuts_down_cleanly(cli: Command, number: signal.Signals) -> None
     record = cli.folder / "record"
     with half_done(cli, record, 1.0) as process:
         process.send_signal(number)
+        time.sleep(0.1)  # or the two would be one
+        process.send_signal(number)  # as timeout(1) does, which signals the process and then its group
         done = finish(process)
     assert (done.returncode, len(cli.mock.requests)) == (130, 14)
     assert done.stdout == record.read_text().partition("\n")[2]
@@ -75,8 +78,9 @@ def test_second_signal_stops_at_once(cli: Command) -> None:
     with half_done(cli, record, 20) as process:
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        first = process.stderr.readline()  # two signals at once would be one
+        first = process.stderr.readline()
         assert first == "mixpeek-batches: Stopping after 4 requests in flight, 5 s at most; Ctrl-C stops at once.\n"
+        time.sleep(0.6)  # sooner, it would count as the same one
         process.send_signal(signal.SIGINT)
         done = finish(process, timeout=4)
     assert done.returncode == 130

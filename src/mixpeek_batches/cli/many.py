@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from mixpeek_batches._bulk import ThreadRun
 
 _GRACE = 5.0  # seconds for requests in flight to complete once the run is stopping
+_ECHO = 0.5  # seconds in which another signal is the same one: timeout(1) sends it to the process and to its group
 _LISTED = 20  # lines that cannot be used
 _EXAMPLES = 3  # batches of a plan
 
@@ -192,10 +195,13 @@ def _say_how_to_retry(count: int, options: Options) -> None:
 @contextmanager
 def _stop_on_signals(run: ThreadRun, signals: list[int]) -> Iterator[None]:
     """Shut the run down cleanly on the first signal; on the second, abandon what is in flight."""
+    first = math.inf
 
     def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal first
         signals.append(number)
-        run.stop(_GRACE if len(signals) == 1 else 0.0)
+        first = min(first, time.monotonic())
+        run.stop(_GRACE if time.monotonic() < first + _ECHO else 0.0)
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     previous = {number: signal.getsignal(number) for number in numbers}
