@@ -1,4 +1,9 @@
-"""Every clause of the contract: its name, its sentence and its check are one function."""
+"""Every clause of the contract: its name, its sentence and its check are one function.
+
+To add one, write a function here: its docstring is what the contract states, its decorator names the source and what a
+target must offer, and `phases` when it is called: before any batch is cancelled, if it is left out. Clauses are
+called in the order of this file. Then add a mutant that breaks the clause to mutants.py.
+"""
 
 from __future__ import annotations
 
@@ -10,205 +15,190 @@ from typing import Any
 from urllib.parse import unquote
 
 from mixpeek_batches import ConfigurationError
+from mixpeek_batches.mock import MockState
 
 from . import decisions, inputs, spec
-from .clause import (
-    A_LIMIT,
-    A_MOCK,
-    AN_ERROR,
-    CANCELABLE,
-    CLAUSES,
-    DEFAULT_NAMESPACE,
-    FINISHED,
-    FORBIDDEN_NAMESPACE,
-    NAMED,
-    NAMESPACE_ID,
-    NO_ERROR,
-    OTHER_NAMESPACE,
-    OWN_ACCOUNT,
-    SECOND,
-    TWO_BUCKETS,
-    Check,
-    at_the_end,
-    by_schemathesis,
-    clause,
-    of_every_answer,
-)
-from .conversation import Conversation, named_statuses
+from . import requirements as need
+from .api import Api, named_statuses
+from .clause import CLAUSES, Check, Phase, clause, of_each_response, of_schemathesis, of_the_run
 from .report import Report, key_forms
-from .session import LIMITED, MARK
-from .target import Place, endpoint
-from .wire import KEY_VARIABLE, Answer, Exchange, segment
+from .session import LIMITED
+from .target import MARK, BatchRef, endpoint
+from .wire import KEY_VARIABLE, Exchange, Request, Response, Wire, segment
 
 __all__ = ["CLAUSES"]
 
 METHODS = ("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "QUERY", "PROPFIND")
+BEFORE_AND_AFTER: tuple[Phase, ...] = ("before", "after")
+"""That a batch is cancelled, or others are, makes it visible nowhere else."""
+
+WRONG_KEY = f"Bearer {MARK}key"
+_JSON = ("Content-Type", b"application/json")
+_FORM = ("Content-Type", b"application/x-www-form-urlencoded")
 _ONCE = ("content-type", "content-length", "retry-after", "location", "date", "etag")
 
-# What every answer keeps.
+# Each response.
 
 
-@of_every_answer("documented")
-def answers(exchange: Exchange, check: Check) -> None:
-    """Every request gets a whole HTTP answer."""
-    check(exchange.answer.failure is None, "a whole answer", exchange.answer.failure)
+@of_each_response("documented")
+def answers(request: Request, response: Response, check: Check) -> None:
+    """Every request gets a whole HTTP response."""
+    check(response.failure is None, "a whole response", response.failure)
 
 
-@of_every_answer("published")
-def no_server_error(exchange: Exchange, check: Check) -> None:
-    """No input, however long or odd, brings a 5xx."""
-    check(exchange.answer.status < 500 or exchange.request.induced, "a status below 500", exchange.answer)
+@of_each_response("published")
+def no_server_error(request: Request, response: Response, check: Check) -> None:
+    """No input, however long or odd, leads to a 5xx."""
+    check(response.status < 500 or request.induced, "a status code below 500", response)
 
 
-@of_every_answer("published")
-def documented_status(exchange: Exchange, check: Check) -> None:
-    """A status is one that the contract has for the request."""
-    known = {*spec.CANCEL.responses} if exchange.request.method == spec.CANCEL.method else {404, 405, *LIMITED}
-    if exchange.answer.status:
-        check(exchange.answer.status in known, f"one of {sorted(known)}", exchange.answer.status)
+@of_each_response("published")
+def documented_status(request: Request, response: Response, check: Check) -> None:
+    """Every status code is one that the contract has for the request."""
+    known = {*spec.CANCEL.responses} if request.method == spec.CANCEL.method else {404, 405, *LIMITED}
+    if response.status:
+        check(response.status in known, f"one of {sorted(known)}", response.status)
 
 
-@of_every_answer("documented", scope="limiter")
-def content_type(exchange: Exchange, check: Check) -> None:
+@of_each_response("documented", scope="limiter")
+def content_type(request: Request, response: Response, check: Check) -> None:
     """Every body is application/json."""
-    if _has_body(exchange):
-        media = exchange.answer.header("content-type")
-        good = re.fullmatch(r'application/json(;charset="?utf-8"?)?;?', (media or "").replace(" ", "").lower())
-        check(good is not None, "application/json", media)
+    if _has_body(request, response):
+        media_type = response.header("content-type")
+        plain = (media_type or "").replace(" ", "").lower()
+        ok = re.fullmatch(r'application/json(;charset="?utf-8"?)?;?', plain) is not None
+        check(ok, "application/json", media_type)
 
 
-@of_every_answer("documented", scope="limiter")
-def json_(exchange: Exchange, check: Check) -> None:
-    """Every body is JSON in UTF-8, whole and nothing after it."""
-    if _has_body(exchange):
+@of_each_response("documented", scope="limiter")
+def json_(request: Request, response: Response, check: Check) -> None:
+    """Every body is one whole JSON value in UTF-8, and nothing else."""
+    if _has_body(request, response):
         try:
-            exchange.answer.json()
+            response.json()
         except ValueError as error:
-            check(False, "JSON", f"{error}: {exchange.answer}")
+            check(False, "JSON", f"{error}: {response}")
         else:
             check(True, "JSON", "")
 
 
-@of_every_answer("documented")
-def headers_once(exchange: Exchange, check: Check) -> None:
-    """A header that holds one value comes once."""
-    names = [name for name, _ in exchange.answer.headers]
+@of_each_response("documented")
+def headers_once(request: Request, response: Response, check: Check) -> None:
+    """A header that holds one value occurs once."""
+    names = [name for name, _ in response.headers]
     twice = [name for name in _ONCE if names.count(name) > 1]
     check(not twice, "each once", twice)
 
 
-@of_every_answer("documented", CANCELABLE)
-def task_schema(exchange: Exchange, check: Check) -> None:
+@of_each_response("documented", need.CANCELABLE)
+def task_schema(request: Request, response: Response, check: Check) -> None:
     """The body of a 200 is a TaskResponse."""
-    if _has_body(exchange) and exchange.answer.status == 200:
-        wrong = spec.mismatch("TaskResponse", _body(exchange))
+    if _has_body(request, response) and response.status == 200:
+        wrong = spec.mismatch("TaskResponse", _body(response))
         check(wrong is None, "a TaskResponse", wrong)
 
 
-@of_every_answer("published", CANCELABLE)
-def task_canceled(exchange: Exchange, check: Check) -> None:
+@of_each_response("published", need.CANCELABLE)
+def task_canceled(request: Request, response: Response, check: Check) -> None:
     """The task of a 200 is CANCELED."""
-    if task := _task(exchange):
+    if task := _task(response):
         check(task.get("status") == decisions.CANCELED, f"status {decisions.CANCELED}", task.get("status"))
 
 
-@of_every_answer("assumed", CANCELABLE)
-def task_type(exchange: Exchange, check: Check) -> None:
+@of_each_response("assumed", need.CANCELABLE)
+def task_type(request: Request, response: Response, check: Check) -> None:
     """The task's type is api_buckets_batches_process."""
-    if task := _task(exchange):
+    if task := _task(response):
         check(task.get("task_type") == decisions.TASK_TYPE, decisions.TASK_TYPE, task.get("task_type"))
 
 
-@of_every_answer("documented", AN_ERROR)
-def error_message_due(exchange: Exchange, check: Check) -> None:
+@of_each_response("documented", need.AN_ERROR)
+def error_message_due(request: Request, response: Response, check: Check) -> None:
     """error_message is derived from additional_data["error"]: a string, an object's message, else its JSON."""
-    task = _task(exchange)
-    error = _error(task)
+    error, message = _error(_task(response)), _task(response).get("error_message")
     if error is not None:
         expected = error["message"] if isinstance(error, dict) and isinstance(error.get("message"), str) else error
-        message = task.get("error_message")
-        ok = message == expected if isinstance(expected, str) else _same_json(message, expected)
+        ok = message == expected if isinstance(expected, str) else _is_compact_json(message, expected)
         check(ok, f"error_message {expected!r}", repr(message))
 
 
-@of_every_answer("documented", NO_ERROR)
-def error_message_absent(exchange: Exchange, check: Check) -> None:
+@of_each_response("documented", need.NO_ERROR)
+def error_message_absent(request: Request, response: Response, check: Check) -> None:
     """Without additional_data["error"], error_message is null or absent."""
-    task = _task(exchange)
+    task = _task(response)
     if task and _error(task) is None:
         check(task.get("error_message") is None, "error_message null", repr(task.get("error_message")))
 
 
-@of_every_answer("published", scope="limiter")
-def error_envelope(exchange: Exchange, check: Check) -> None:
+@of_each_response("published", scope="limiter")
+def error_envelope(request: Request, response: Response, check: Check) -> None:
     """The body of every error is the error envelope."""
-    if _has_body(exchange) and not 200 <= exchange.answer.status < 300:
-        wrong = spec.mismatch("ErrorResponse", _body(exchange))
+    if _has_body(request, response) and not 200 <= response.status < 300:
+        wrong = spec.mismatch("ErrorResponse", _body(response))
         check(wrong is None, "the error envelope", wrong)
 
 
-@of_every_answer("published")
-def envelope_status(exchange: Exchange, check: Check) -> None:
-    """In the envelope, status is the HTTP status and success is false."""
-    body, status = exchange.answer.object(), exchange.answer.status
-    if body and not 200 <= status < 300 and exchange.request.method != "HEAD":
+@of_each_response("published")
+def envelope_status(request: Request, response: Response, check: Check) -> None:
+    """In the envelope, status is the HTTP status code and success is false."""
+    body, status = response.json_object(), response.status
+    if body and not 200 <= status < 300 and request.method != "HEAD":
         got = f"success {body.get('success')!r}, status {body.get('status')!r}"
         check(body.get("status") == status and body.get("success") is False, f"success false, status {status}", got)
 
 
-@of_every_answer("published")
-def www_authenticate(exchange: Exchange, check: Check) -> None:
+@of_each_response("published")
+def www_authenticate(request: Request, response: Response, check: Check) -> None:
     """A 401 carries WWW-Authenticate: Bearer."""
-    if exchange.answer.status == 401:
-        _check_header(exchange, check, "WWW-Authenticate")
+    if response.status == 401:
+        _check_header(response, check, "WWW-Authenticate")
 
 
-@of_every_answer("assumed")
-def allow(exchange: Exchange, check: Check) -> None:
+@of_each_response("assumed")
+def allow(request: Request, response: Response, check: Check) -> None:
     """A 405 carries Allow: POST."""
-    if exchange.answer.status == 405:
-        value = exchange.answer.header("allow")
+    if response.status == 405:
+        value = response.header("allow")
         allowed = {method.strip().upper() for method in (value or "").split(",")}
         # Frameworks may add the two methods that say nothing about the endpoint.
         check(allowed - {"HEAD", "OPTIONS"} == {spec.CANCEL.method}, f"Allow: {spec.CANCEL.method}", value)
 
 
-@of_every_answer("assumed", A_LIMIT, scope="limiter")
-def retry_after(exchange: Exchange, check: Check) -> None:
+@of_each_response("assumed", need.A_LIMIT, scope="limiter")
+def retry_after(request: Request, response: Response, check: Check) -> None:
     """A 429 and a 503 carry Retry-After."""
-    if exchange.answer.status in LIMITED:
-        _check_header(exchange, check, "Retry-After")
+    if response.status in LIMITED:
+        _check_header(response, check, "Retry-After")
 
 
-@of_every_answer("assumed", scope="anybody")
-def key_not_repeated(exchange: Exchange, check: Check) -> None:
-    """No answer, header or body, repeats the key."""
-    answer, sent = exchange.answer, dict(exchange.request.spelled)
-    keys = {value.decode("latin-1").rpartition(" ")[2] for value in sent}
+@of_each_response("assumed", scope="anybody")
+def key_not_repeated(request: Request, response: Response, check: Check) -> None:
+    """No response, header or body, repeats the key."""
+    keys = {value.decode("latin-1").rpartition(" ")[2] for value, _ in request.bash}
     secrets = {form for key in keys if len(key) >= 12 for form in (key_forms(key) if key.isascii() else [key])}
-    texts = [answer.reason, answer.text, *(text for header in answer.headers for text in header)]
+    texts = [response.reason, response.text, *(text for header in response.headers for text in header)]
     texts += [unquote(text) for text in texts if "%" in text]
     with contextlib.suppress(ValueError, RecursionError):
-        texts += _strings(json.loads(answer.text))  # what JSON may have escaped
-    # Header names come in lower case here.
+        texts += _strings(json.loads(response.text))  # what JSON may have escaped
+    # Header names are in lower case here.
     shown = any(secret in text or secret.lower() == text for text in texts for secret in secrets)
-    check(not shown, "no key in the answer", "the key, in some form")
+    check(not shown, "no key in the response", "the key, in some form")
 
 
-def _has_body(exchange: Exchange) -> bool:
-    """Tell whether there is a whole answer that must have a body."""
-    return exchange.answer.failure is None and exchange.request.method != "HEAD"
+def _has_body(request: Request, response: Response) -> bool:
+    """Check whether there is a whole response that must have a body."""
+    return response.failure is None and request.method != "HEAD"
 
 
-def _body(exchange: Exchange) -> Any:
+def _body(response: Response) -> Any:
     try:
-        return exchange.answer.json()
+        return response.json()
     except ValueError:
         return None
 
 
-def _task(exchange: Exchange) -> dict[str, Any]:
-    return exchange.answer.object() if exchange.answer.status == 200 else {}
+def _task(response: Response) -> dict[str, Any]:
+    return response.json_object() if response.status == 200 else {}
 
 
 def _error(task: dict[str, Any]) -> Any:
@@ -216,7 +206,7 @@ def _error(task: dict[str, Any]) -> Any:
     return data.get("error") if isinstance(data, dict) else None
 
 
-def _same_json(text: object, value: object) -> bool:
+def _is_compact_json(text: object, value: object) -> bool:
     try:
         if not isinstance(text, str) or re.search(r"\s", re.sub(r'"(\\.|[^"\\])*"', "", text)):
             return False
@@ -225,9 +215,9 @@ def _same_json(text: object, value: object) -> bool:
         return False
 
 
-def _check_header(exchange: Exchange, check: Check, name: str) -> None:
-    schema = spec.CANCEL.headers(exchange.answer.status).get(name)
-    value = exchange.answer.header(name.lower())
+def _check_header(response: Response, check: Check, name: str) -> None:
+    schema = spec.CANCEL.headers(response.status).get(name)
+    value = response.header(name.lower())
     if schema is not None:
         ok = value is not None and re.search(schema.get("pattern", ""), value) is not None
         check(ok, f"a valid {name}", repr(value))
@@ -240,175 +230,171 @@ def _strings(value: Any) -> Iterator[str]:
             if value[:1] in {"{", "[", '"'}:  # JSON inside a string
                 yield from _strings(json.loads(value))
     elif isinstance(value, dict):
-        for name, item in value.items():
-            yield name
-            yield from _strings(item)
+        yield from (text for item in value.items() for text in _strings([*item]))
     elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
+        yield from (text for item in value for text in _strings(item))
 
 
-# The form of requests and answers.
+# The form of requests and responses.
 
 
-@clause("documented")
-def framing(talk: Conversation) -> None:
+@clause("documented", phases=BEFORE_AND_AFTER)
+def framing(api: Api) -> None:
     """A body is as long as its Content-Length says, also where the request announces no length; HEAD gets none."""
-    wrong = f"Bearer {MARK}key"
-    for place, method, key in (
-        (talk.usual[0], "POST", ""), (talk.nobody(), "POST", ""), (talk.usual[0], "GET", ""),
-        (talk.nobody(), "HEAD", ""), (talk.place, "POST", wrong),
+    for batch, method, key in (
+        (api.reference[0], "POST", ""), (api.unknown(), "POST", ""), (api.reference[0], "GET", ""),
+        (api.unknown(), "HEAD", ""), (api.batch, "POST", WRONG_KEY),
     ):  # fmt: skip
-        request = talk.session.request(place, method=method, key=key, announced=False)
-        got = talk.session.framing(request)
-        talk.check(got is None, Exchange(request, Answer(status=0)), "as announced", got)
+        request = api.request(batch, method=method, key=key, send_length=False)
+        problem = api.framing_problem(request)
+        api.check(problem is None, Exchange(request, Response()), "as announced", problem)
 
 
 @clause("documented")
-def style(talk: Conversation) -> None:
+def style(api: Api) -> None:
     """Header names in any case, an unknown query, another method or path in a header: all the same."""
-    place, status = talk.usual
+    batch, status = api.reference
     for spell in (str.lower, str.upper):
-        headers = [(spell("Authorization"), f"Bearer {talk.target.key}".encode())]
-        if talk.target.namespace is not None:
-            headers.append((spell("X-Namespace"), talk.target.namespace.encode()))
-        talk.expect(status, place, key=None, namespace=None, more=headers)
-        talk.expect(404, place, key=None, namespace=None, more=[*headers[:1], (spell("X-Namespace"), MARK.encode())])
-    query = "&".join(f"{name}={talk.made_up()}" for name in ("bucket_identifier", "batch_id", "bucket", "id"))
-    talk.expect(status, f"{place.path}?{query}&force=true&x=1")
-    nobody = talk.nobody()
-    talk.expect(404, f"{nobody.path}?bucket_identifier={segment(place.bucket)}&batch_id={segment(place.batch)}&x=1")
-    talk.expect(404, f"{Place(place.bucket, nobody.batch).path}?batch_id={segment(place.batch)}")
-    talk.expect(status, place, more=[("X-HTTP-Method-Override", b"GET")])
-    talk.expect(404, nobody, more=[(name, place.path.encode()) for name in ("X-Original-URL", "X-Rewrite-URL")])
-    first = segment(place.batch[0])
-    if len(first) == 1 and place in talk.target.known:
-        talk.expect(status, place.path.replace(f"/batches/{first}", f"/batches/%{ord(first):02X}"))
+        key = (spell("Authorization"), f"Bearer {api.target.key}".encode())
+        namespace = (spell("X-Namespace"), (api.target.namespace or "").encode())
+        plain = {"key": None, "namespace": None}
+        api.expect(status, batch, **plain, more=[key, namespace] if api.target.namespace is not None else [key])
+        api.expect(404, batch, **plain, more=[key, (spell("X-Namespace"), MARK.encode())])
+    query = "&".join(f"{name}={api.made_up()}" for name in ("bucket_identifier", "batch_id", "bucket", "id"))
+    api.expect(status, f"{batch.path}?{query}&force=true&x=1")
+    unknown = api.unknown()
+    api.expect(404, f"{unknown.path}?bucket_identifier={segment(batch.bucket)}&batch_id={segment(batch.batch)}&x=1")
+    api.expect(404, f"{BatchRef(batch.bucket, unknown.batch).path}?batch_id={segment(batch.batch)}")
+    api.expect(status, batch, more=[("X-HTTP-Method-Override", b"GET")])
+    api.expect(404, unknown, more=[(name, batch.path.encode()) for name in ("X-Original-URL", "X-Rewrite-URL")])
+    first = segment(batch.batch[0])
+    if len(first) == 1 and batch in api.target.known:
+        api.expect(status, batch.path.replace(f"/batches/{first}", f"/batches/%{ord(first):02X}"))
 
 
 @clause("documented")
-def namespace_elsewhere(talk: Conversation) -> None:
-    """X-Namespace may be left out, and a namespace in another header, the query, the body or a cookie is none."""
-    place, nobody = talk.usual[0], talk.nobody()
-    talk.expect(404, nobody, namespace=None)
-    without = talk.ask(place, namespace=None)
-    for name in dict.fromkeys((talk.target.namespace or talk.made_up(), talk.made_up())):
+def namespace_elsewhere(api: Api) -> None:
+    """X-Namespace may be left out; a namespace in another header, the query, the body or a cookie has no effect."""
+    batch = api.reference[0]
+    api.expect(404, api.unknown(), namespace=None)
+    without = api.ask(batch, namespace=None).response.status
+    for name in dict.fromkeys((api.target.namespace or api.made_up(), api.made_up())):
         value = name.encode()
         more = [(header, value) for header in ("Namespace", "X-Namespace-Id", "X-Namespace-Name", "X-Tenant")]
         more += [("Cookie", b"namespace=%b; ns=%b; x-namespace=%b" % (value, value, value))]
-        exchange = talk.ask(f"{place.path}?namespace={segment(name)}&ns={segment(name)}", namespace=None, more=more)
-        ok = exchange.answer.status == without.answer.status
-        talk.check(ok, exchange, f"{without.answer.status}, as without", exchange.answer)
+        exchange = api.ask(f"{batch.path}?namespace={segment(name)}&ns={segment(name)}", namespace=None, more=more)
+        api.check(exchange.response.status == without, exchange, f"{without}, as without", exchange.response)
 
 
 @clause("documented")
-def accept(talk: Conversation) -> None:
-    """Whatever Accept says, or nothing, the answer is the same, and JSON."""
-    for value in (
-        b"text/html,application/xhtml+xml,*/*;q=0.8",
-        b"application/xml",
-        b"application/problem+json;version=2",
-        None,
-    ):
-        talk.same_as_usual(accept=value)
-    talk.expect(404, f"/v1/{talk.made_up()}", accept=b"text/html")
-    talk.expect(405, talk.place, method="GET", accept=b"text/html")
-    usual = _own(talk.ask(talk.nobody()).answer.object())
-    for more in ([("Accept-Language", b"de")], [("Accept-Encoding", b"gzip")], [("User-Agent", b"Mozilla/5.0")]):
-        exchange = talk.expect(404, talk.nobody(), more=more)
-        own = _own(exchange.answer.object())
-        talk.check(own == usual, exchange, f"the error's type as ever, {usual}", own)
+def accept(api: Api) -> None:
+    """Whatever Accept says, or nothing, the response is the same, and JSON."""
+    browser, problem = b"text/html,application/xhtml+xml,*/*;q=0.8", b"application/problem+json;version=2"
+    for value in (browser, b"application/xml", problem, None):
+        api.expect_no_effect(accept=value)
+    api.expect(404, f"/v1/{api.made_up()}", accept=b"text/html")
+    api.expect(405, api.batch, method="GET", accept=b"text/html")
+    plain = _error_type(api.ask(api.unknown()).response)
+    for header in (("Accept-Language", b"de"), ("Accept-Encoding", b"gzip"), ("User-Agent", b"Mozilla/5.0")):
+        exchange = api.expect(404, api.unknown(), more=[header])
+        found = _error_type(exchange.response)
+        api.check(found == plain, exchange, f"the error's type as ever, {plain}", found)
 
 
 @clause("assumed")
-def body_means_nothing(talk: Conversation) -> None:
-    """A body, of whatever kind and with whatever in it, changes nothing."""
-    place, _ = talk.usual
-    other = {name: talk.made_up() for name in ("bucket_identifier", "batch_id", "namespace")}
-    for media, body in (
-        (b"application/json", b"[1]"),
-        (b"application/json", json.dumps(other).encode()),
-        (b"application/json", b'{"status": "PENDING", "force": true, "api_key": "' + MARK.encode() + b'"}'),
-        (b"application/json", b"{not json"),
-        (b"application/x-www-form-urlencoded", b"_method=DELETE&batch_id=" + place.batch.encode()),
-        (b"text/plain", b"x" * 100),
+def body_means_nothing(api: Api) -> None:
+    """A body, of whatever media type and content, changes nothing."""
+    batch, _ = api.reference
+    other = {name: api.made_up() for name in ("bucket_identifier", "batch_id", "namespace")}
+    for media_type, body in (
+        (_JSON, b"[1]"),
+        (_JSON, json.dumps(other).encode()),
+        (_JSON, b'{"status": "PENDING", "force": true, "api_key": "' + MARK.encode() + b'"}'),
+        (_JSON, b"{not json"),
+        (_FORM, b"_method=DELETE&batch_id=" + batch.batch.encode()),
+        (("Content-Type", b"text/plain"), b"x" * 100),
     ):
-        talk.same_as_usual(body=body, more=[("Content-Type", media)])
-    named = {"namespace": talk.target.namespace, "x_namespace": talk.target.namespace, "batch_id": place.batch}
-    more = [("Content-Type", b"application/json")]
-    talk.expect(404, Place(place.bucket, talk.made_up()), body=json.dumps(named).encode(), more=more)
-    talk.expect(404, place, namespace=talk.made_up(), body=json.dumps(named).encode(), more=more)
+        api.expect_no_effect(body=body, more=[media_type])
+    named = {"namespace": api.target.namespace, "x_namespace": api.target.namespace, "batch_id": batch.batch}
+    options: dict[str, Any] = {"body": json.dumps(named).encode(), "more": [_JSON]}
+    api.expect(404, BatchRef(batch.bucket, api.made_up()), **options)
+    api.expect(404, batch, namespace=api.made_up(), **options)
 
 
 @clause("documented")
-def length_unannounced(talk: Conversation) -> None:
+def length_unannounced(api: Api) -> None:
     """A request without Content-Length, or in chunks, is as good as one with it."""
-    talk.same_as_usual(announced=False)
-    talk.same_as_usual(announced=False, body=b"{}", more=[("Content-Type", b"application/json")])
+    api.expect_no_effect(send_length=False)
+    api.expect_no_effect(send_length=False, body=b"{}", more=[_JSON])
 
 
-@clause("assumed")
-def header_twice(talk: Conversation) -> None:
+@clause("assumed", phases=("after",))
+def header_twice(api: Api) -> None:
     """Of two keys or namespaces in one request, the same one counts whichever is right, or none: 401 or 404, or 400."""
-    place = talk.place
-    usual = _gist(talk.ask(place))
-    right = {"Authorization": f"Bearer {talk.target.key}", "X-Namespace": talk.target.namespace}
-    for name, refused in (("Authorization", 401), ("X-Namespace", 404)):
-        own, wrong = (right[name] or "").encode(), (f"Bearer {talk.made_up()}" if refused == 401 else talk.made_up())
-        if own and (refused == 401 or place in talk.target.known):
-            argument = "key" if refused == 401 else "namespace"
-            pairs: list[dict[str, Any]] = [{argument: first, "more": [(name, second)]} for first, second in
-                     ((own, wrong.encode()), (wrong.encode(), own))]  # fmt: skip
-            exchanges = [talk.ask(place, **pair) for pair in pairs]
-            for exchange in exchanges:
-                if _gist(exchange) != usual:
-                    talk.judge(exchange, refused, 400)
-            some = any(_gist(exchange) != usual for exchange in exchanges)
-            talk.check(some, exchanges[0], "a refusal of one of the two orders", exchanges[0].answer)
+    batch, plain = api.batch, _refusal(api.ask(api.batch))
+    pairs = [("Authorization", "key", f"Bearer {api.target.key}", f"Bearer {api.made_up()}", 401)]
+    if api.target.namespace and batch in api.target.known:
+        pairs.append(("X-Namespace", "namespace", api.target.namespace, api.made_up(), 404))
+    for header, option, right, wrong, refused in pairs:
+        orders: list[dict[str, Any]] = [
+            {option: right, "more": [(header, wrong.encode())]}, {option: wrong, "more": [(header, right.encode())]}
+        ]  # fmt: skip
+        exchanges = [api.ask(batch, **options) for options in orders]
+        others = [exchange for exchange in exchanges if _refusal(exchange) != plain]
+        for exchange in others:
+            api.check_status(exchange, refused, 400)
+        api.check(bool(others), exchanges[0], "a refusal of one of the two orders", exchanges[0].response)
 
 
-def _gist(exchange: Exchange) -> object:
-    return exchange.answer.status, named_statuses(exchange.answer)
+def _error_type(response: Response) -> object:
+    """Return the type of an error, or the whole body if it is none."""
+    body = response.json_object()
+    error = body.get("error")
+    return error.get("type") if isinstance(error, dict) else body
+
+
+def _refusal(exchange: Exchange) -> object:
+    return exchange.response.status, named_statuses(exchange.response)
 
 
 # The key.
 
 
-@clause("published")
-def no_key(talk: Conversation) -> None:
+@clause("published", phases=BEFORE_AND_AFTER)
+def no_key(api: Api) -> None:
     """Without Authorization: 401."""
-    talk.expect(401, talk.place, key=None)
+    api.expect(401, api.batch, key=None)
     for empty in ("Bearer", "Bearer ", b""):
-        talk.expect(401, talk.place, key=empty or b"", spelled="" if isinstance(empty, bytes) else empty)
+        api.expect(401, api.batch, key=empty)
 
 
 @clause("published")
-def other_scheme(talk: Conversation) -> None:
+def other_scheme(api: Api) -> None:
     """With another scheme than Bearer: 401."""
-    for value, spelled in inputs.other_schemes(talk.target.key):
-        talk.expect(401, talk.place, key=value, spelled=spelled)
+    for value, bash in inputs.other_schemes(api.target.key):
+        api.expect(401, api.batch, key=value, bash=bash)
 
 
 @clause("published")
-def key_in_full(talk: Conversation) -> None:
+def key_in_full(api: Api) -> None:
     """Keys are compared in full, case included: 401."""
-    key = talk.target.key
-    some = talk.random.sample(range(len(key)), min(6 if talk.target.thorough else 4, len(key)))
-    places = {0, len(key) // 2, len(key) - 1, *some}  # of characters to change
-    for wrong, spelled in inputs.wrong_keys(key, sorted(places)):
-        talk.expect(401, talk.place, key=f"Bearer {wrong}", spelled=f"Bearer {spelled}")
+    key = api.target.key
+    some = api.random.sample(range(len(key)), min(6 if api.target.unlimited else 4, len(key)))
+    positions = {0, len(key) // 2, len(key) - 1, *some}  # of characters to change
+    for wrong, bash in inputs.wrong_keys(key, sorted(positions)):
+        api.expect(401, api.batch, key=f"Bearer {wrong}", bash=f"Bearer {bash}")
     for odd in (b"Bearer \xff\xfe", b"Bearer " + b"x" * 5000):
-        talk.expect(401, talk.place, key=odd)
+        api.expect(401, api.batch, key=odd)
     for scheme in ("bearer", "BEARER"):
-        talk.expect(401, talk.place, key=f"{scheme} {key}x", spelled=f"{scheme} ${{{KEY_VARIABLE}}}x")
-        talk.expect(401, talk.place, key=f"{scheme} {MARK}")
+        api.expect(401, api.batch, key=f"{scheme} {key}x", bash=f"{scheme} ${{{KEY_VARIABLE}}}x")
+        api.expect(401, api.batch, key=f"{scheme} {MARK}")
 
 
 @clause("assumed")
-def key_elsewhere(talk: Conversation) -> None:
-    """A key in another header, the query or a cookie is none, nor is another header a way around it: 401."""
-    key = talk.target.key.encode()
-    for header, value in (
+def key_elsewhere(api: Api) -> None:
+    """A key in another header, the query or a cookie is no key, nor is another header a way around it: 401."""
+    text, key = api.target.key, api.target.key.encode()
+    for header in (
         ("X-API-Key", key),
         ("X-Auth-Token", key),
         ("X-Authorization", b"Bearer " + key),
@@ -417,515 +403,488 @@ def key_elsewhere(talk: Conversation) -> None:
         ("X-Forwarded-For", b"127.0.0.1"),
         ("X-Original-Authorization", b"Bearer " + key),
     ):
-        talk.expect(401, talk.place, key=None, more=[(header, value)])
+        api.expect(401, api.batch, key=None, more=[header])
     trusted = {"Origin": b"http://localhost", "X-Forwarded-User": b"admin", "X-Remote-User": b"admin"}
-    talk.expect(401, talk.place, key=None, more=[*trusted.items()])
-    if re.fullmatch(r"[\w-]+", talk.target.key, re.ASCII):
-        body, media = b"api_key=" + key + b"&access_token=" + key, b"application/x-www-form-urlencoded"
-        talk.expect(401, talk.place, key=None, body=body, more=[("Content-Type", media)])
-    if not set(talk.target.key) & set("&#%+?=;"):
-        query = f"api_key={talk.target.key}&access_token={talk.target.key}&token={talk.target.key}"
-        talk.expect(401, f"{talk.place.path}?{query}", key=None)
+    api.expect(401, api.batch, key=None, more=[*trusted.items()])
+    if re.fullmatch(r"[\w-]+", text, re.ASCII):
+        api.expect(401, api.batch, key=None, body=b"api_key=" + key + b"&access_token=" + key, more=[_FORM])
+    if not set(text) & set("&#%+?=;"):
+        api.expect(401, f"{api.batch.path}?api_key={text}&access_token={text}&token={text}", key=None)
 
 
 @clause("assumed")
-def connection_remembers_nothing(talk: Conversation) -> None:
-    """What an earlier request on the same connection said, or a cookie from its answer, counts for no later one."""
-    place, status = talk.usual
-    with talk.fresh() as wire:
-        without = talk.ask(place, namespace=None, wire=wire)
-        good = talk.expect(status, place, wire=wire)
-        talk.expect(401, place, key=None, wire=wire)
-        talk.expect(401, place, key=f"Bearer {talk.made_up()}", wire=wire)
-        for name in ("", talk.made_up(), talk.target.other_namespace):
+def connection_remembers_nothing(api: Api) -> None:
+    """What an earlier request on the same connection said, or a cookie from its response, counts for no later one."""
+    batch, status = api.reference
+    with Wire(api.target.base_url) as wire:
+        without = api.ask(batch, namespace=None, wire=wire).response.status
+        good = api.expect(status, batch, wire=wire)
+        api.expect(401, batch, key=None, wire=wire)
+        api.expect(401, batch, key=f"Bearer {api.made_up()}", wire=wire)
+        for name in ("", api.made_up(), api.target.other_namespace):
             if name is not None:
-                talk.expect(404 if name else status, place, namespace=name, wire=wire)
-                again = talk.ask(place, namespace=None, wire=wire)
-                same = without.answer.status == again.answer.status
-                talk.check(same, again, f"{without.answer.status}, as before a namespace was named", again.answer)
-        talk.expect(status, place, wire=wire)
-        cookies = [value.partition(";")[0] for name, value in good.answer.headers if name == "set-cookie"]
-        talk.expect(401, place, key=None, wire=wire, more=[("Cookie", "; ".join([*cookies, "a=b"]).encode())])
+                api.expect(404 if name else status, batch, namespace=name, wire=wire)
+                again = api.ask(batch, namespace=None, wire=wire)
+                ok = again.response.status == without
+                api.check(ok, again, f"{without}, as before a namespace was named", again.response)
+        api.expect(status, batch, wire=wire)
+        cookies = [value.partition(";")[0] for name, value in good.response.headers if name == "set-cookie"]
+        api.expect(401, batch, key=None, wire=wire, more=[("Cookie", "; ".join([*cookies, "a=b"]).encode())])
 
 
-@clause("published")
-def scheme_any_case(talk: Conversation) -> None:
-    """The scheme's name is good in any case."""
-    place, status = talk.usual
+@clause("published", phases=BEFORE_AND_AFTER)
+def scheme_any_case(api: Api) -> None:
+    """The name of the scheme is case-insensitive."""
+    batch, status = api.reference
     for scheme in ("bearer", "BEARER", "bEaReR"):
-        talk.expect(status, place, key=f"{scheme} {talk.target.key}")
+        api.expect(status, batch, key=f"{scheme} {api.target.key}")
 
 
 # The order of the checks.
 
 
 @clause("assumed")
-def method(talk: Conversation) -> None:
+def method(api: Api) -> None:
     """Another method on the path: 405."""
     for name in METHODS:
-        talk.expect(405, talk.place, method=name)
+        api.expect(405, api.batch, method=name)
     for name in METHODS[:6]:
-        talk.expect(405, talk.nobody(), method=name)
-    talk.expect(405, talk.place, method="GET", more=[("X-HTTP-Method-Override", b"POST")])
-    talk.expect(405, f"{talk.place.path}?_method=POST", method="GET")
-    talk.expect(405, endpoint(talk.made_up(), talk.made_up() + "x" * 2000), method="PUT")
-    talk.expect(405, talk.place, 501, method="FOO")
+        api.expect(405, api.unknown(), method=name)
+    api.expect(405, api.batch, method="GET", more=[("X-HTTP-Method-Override", b"POST")])
+    api.expect(405, f"{api.batch.path}?_method=POST", method="GET")
+    api.expect(405, endpoint(api.made_up(), api.made_up() + "x" * 2000), method="PUT")
+    api.expect(405, api.batch, 501, method="FOO")
 
 
 @clause("assumed")
-def method_before_key(talk: Conversation) -> None:
+def method_before_key(api: Api) -> None:
     """Another method is 405 also without a key, or in a namespace that is unknown or not allowed."""
     for name in METHODS[:6]:
-        talk.expect(405, talk.place, method=name, key=None)
+        api.expect(405, api.batch, method=name, key=None)
     for name in METHODS[:4]:
-        talk.expect(405, talk.place, method=name, key=f"Bearer {MARK}key")
-        talk.expect(405, talk.place, method=name, namespace=talk.made_up())
-    if talk.target.forbidden_namespace is not None:
-        talk.expect(405, talk.place, method="GET", namespace=talk.target.forbidden_namespace)
+        api.expect(405, api.batch, method=name, key=WRONG_KEY)
+        api.expect(405, api.batch, method=name, namespace=api.made_up())
+    if api.target.forbidden_namespace is not None:
+        api.expect(405, api.batch, method="GET", namespace=api.target.forbidden_namespace)
 
 
-@clause("assumed", NAMED)
-def method_tells_nothing(talk: Conversation) -> None:
-    """Another method tells nothing of a batch, not even whether it is there."""
+@clause("assumed", need.NAMED)
+def method_tells_nothing(api: Api) -> None:
+    """The response to another method tells nothing about a batch, not even whether it exists."""
     for name in ("GET", "HEAD", "OPTIONS"):
-        for place in talk.some[-1:]:
-            talk.tells_apart(
-                [{"place": place, "method": name}] * 2, [{"place": talk.nobody(), "method": name} for _ in range(2)]
-            )
+        api.expect_alike([api.samples[-1]] * 2, [api.unknown(), api.unknown()], method=name)
 
 
 @clause("assumed")
-def key_before_batch(talk: Conversation) -> None:
+def key_before_batch(api: Api) -> None:
     """A wrong key is 401 also where namespace, bucket or batch are unknown, and never tells which are."""
-    wrong = f"Bearer {MARK}key"
-    for key in (wrong, None):
-        talk.expect(401, talk.nobody(), key=key)
-        talk.expect(401, talk.nobody(), key=key, namespace=talk.made_up())
-    if talk.target.forbidden_namespace is not None:
-        talk.expect(401, talk.place, key=wrong, namespace=talk.target.forbidden_namespace)
-    if talk.target.known:
-        asked = [[{"place": place, "key": wrong}] * 2 for place in (talk.place, talk.nobody())]
-        talk.tells_apart(*asked)
+    for key in (WRONG_KEY, None):
+        api.expect(401, api.unknown(), key=key)
+        api.expect(401, api.unknown(), key=key, namespace=api.made_up())
+    if api.target.forbidden_namespace is not None:
+        api.expect(401, api.batch, key=WRONG_KEY, namespace=api.target.forbidden_namespace)
+    if api.target.known:
+        api.expect_alike([api.batch] * 2, [api.unknown()] * 2, key=WRONG_KEY)
 
 
-@clause("assumed", FINISHED)
-def key_before_status(talk: Conversation) -> None:
+@clause("assumed", need.FINISHED)
+def key_before_status(api: Api) -> None:
     """A wrong key is 401 also for a finished batch."""
-    for key in (f"Bearer {MARK}key", None):
-        talk.expect(401, talk.target.finished[0], key=key)
+    for key in (WRONG_KEY, None):
+        api.expect(401, api.target.finished[0], key=key)
+
+
+# Finished batches.
+
+
+@clause("assumed", need.FINISHED, phases=BEFORE_AND_AFTER)
+def finished(api: Api) -> None:
+    """A finished batch: 400."""
+    for batch in api.target.finished:
+        api.expect(400, batch)
+        if api.target.namespace_id is not None:
+            api.expect(400, batch, namespace=api.target.namespace_id)
+
+
+@clause("assumed", need.FINISHED)
+def finished_details(api: Api) -> None:
+    """The details of that 400 name the batch's status."""
+    for batch in api.target.finished:
+        exchange = api.ask(batch)
+        named, status = named_statuses(exchange.response), api.target.statuses.get(batch)
+        ok = named == [status] if status else len(named) == 1
+        api.check(ok, exchange, f"{status or 'one status'} in details", exchange.response)
+        api.refused_as[batch] = named
+
+
+@clause("assumed", need.FINISHED, phases=BEFORE_AND_AFTER)
+def finished_unchanged(api: Api) -> None:
+    """A finished batch stays as it was."""
+    for batch in api.target.finished:
+        exchange, status = api.ask(batch), api.refused_as[batch]
+        ok = exchange.response.status == 400 and named_statuses(exchange.response) == status
+        api.check(ok, exchange, f"400 and {status}, each time", exchange.response)
 
 
 # Where batches are.
 
 
 @clause("published")
-def unknown_path(talk: Conversation) -> None:
+def unknown_path(api: Api) -> None:
     """An unknown path: 404."""
-    path = talk.nobody().path
-    for unknown in (
-        f"/v1/{talk.made_up()}",
-        path.removesuffix("cancel") + talk.made_up(),
+    path = api.unknown().path
+    for wrong in (
+        f"/v1/{api.made_up()}",
+        path.removesuffix("cancel") + api.made_up(),
         path.removesuffix("/cancel"),
-    ):
-        talk.expect(404, unknown)
-    talk.expect(404, f"/v1/{talk.made_up()}", method="GET")
-    for near in (
-        path + "/",
+        f"{path}/",
         path.replace("/batches/", "//batches/"),
-        f"/v1/buckets/{talk.made_up()}/./batches/x/cancel",
+        f"/v1/buckets/{api.made_up()}/./batches/x/cancel",
     ):
-        talk.expect(404, near)
+        api.expect(404, wrong)
+    api.expect(404, f"/v1/{api.made_up()}", method="GET")
 
 
-@clause("published", NAMED, OWN_ACCOUNT)
-def near_path(talk: Conversation) -> None:
+@clause("published", need.NAMED, need.OWN_ACCOUNT)
+def near_path(api: Api) -> None:
     """What is nearly the path of a batch is unknown: 404."""
-    path = talk.usual[0].path
+    path = api.reference[0].path
     for wrong in (
         path.replace("/cancel", "/CANCEL"), path.replace("/v1/", "/v2/"), path.replace("/v1/", "/V1/"), f"/x{path}",
         f"{path}/x", f"{path}x", f"{path}.json", f"{path};x=1", path.replace("/buckets/", "/bucket/"),
         path.removeprefix("/v1"), path.replace("/cancel", "/%63ancel/x"), path.removesuffix("/cancel"),
-        path.replace("/cancel", ":cancel"), path.replace("/buckets/", f"/buckets/{talk.made_up()}/"),
-        path.replace("/batches/", f"/batches/{talk.made_up()}/"),
+        path.replace("/cancel", ":cancel"), path.replace("/buckets/", f"/buckets/{api.made_up()}/"),
+        path.replace("/batches/", f"/batches/{api.made_up()}/"),
     ):  # fmt: skip
-        talk.expect(404, wrong)
-    exchange = talk.expect(404, path.replace("/cancel", "%FF/cancel"), *(() if talk.target.mock else (400, 422)))
-    talk.check(_gist(exchange) != _gist(talk.ask(talk.usual[0])), exchange, "another batch", exchange.answer)
+        api.expect(404, wrong)
+    exchange = api.expect(404, path.replace("/cancel", "%FF/cancel"), *(() if api.target.mock else (400, 422)))
+    api.check(_refusal(exchange) != _refusal(api.ask(api.reference[0])), exchange, "another batch", exchange.response)
     # A gateway or a framework may take these two for the plain path.
     for merged in (path.replace("/batches/", "//batches/"), f"{path}/"):
-        talk.expect(404, merged, *talk.merging)
+        api.expect(404, merged, *api.merged_slashes)
 
 
 @clause("published")
-def unknown_batch(talk: Conversation) -> None:
+def unknown_batch(api: Api) -> None:
     """An unknown batch in a known bucket: 404."""
-    talk.expect(404, talk.nobody())
-    bucket = talk.target.known[0].bucket if talk.target.known else talk.made_up()
-    talk.expect(404, Place(bucket, talk.made_up()))
-    if talk.target.own_account:
+    api.expect(404, api.unknown())
+    bucket = api.batch.bucket
+    api.expect(404, BatchRef(bucket, api.made_up()))
+    if api.target.own_account:
         for batch in ("*", "%", "12345", "00000000-0000-4000-8000-000000000000", "constructor", "__proto__"):
-            talk.expect(404, Place(bucket, batch))
-        talk.expect(404, Place("constructor", "constructor"))
-        talk.expect(404, Place(bucket, talk.made_up()), namespace="constructor")
+            api.expect(404, BatchRef(bucket, batch))
+        api.expect(404, BatchRef("constructor", "constructor"))
+        api.expect(404, BatchRef(bucket, api.made_up()), namespace="constructor")
 
 
-@clause("published", NAMED)
-def unknown_bucket(talk: Conversation) -> None:
+@clause("published", need.NAMED, phases=BEFORE_AND_AFTER)
+def unknown_bucket(api: Api) -> None:
     """A known batch in an unknown bucket: 404."""
-    for place in talk.some:
-        talk.expect(404, Place(talk.made_up(), place.batch))
+    for batch in api.samples:
+        api.expect(404, BatchRef(api.made_up(), batch.batch))
 
 
-@clause("published", TWO_BUCKETS)
-def other_bucket(talk: Conversation) -> None:
+@clause("published", need.TWO_BUCKETS, phases=BEFORE_AND_AFTER)
+def other_bucket(api: Api) -> None:
     """A batch of another known bucket: 404."""
-    for place in (*talk.target.finished, *talk.target.cancelable)[:6]:
-        for other in [known.bucket for known in talk.target.known if known.bucket != place.bucket][:1]:
-            if Place(other, place.batch) not in talk.target.known:
-                talk.expect(404, Place(other, place.batch))
+    for batch in (*api.target.finished, *api.target.cancelable)[:6]:
+        other = next(known.bucket for known in api.target.known if known.bucket != batch.bucket)
+        if BatchRef(other, batch.batch) not in api.target.known:
+            api.expect(404, BatchRef(other, batch.batch))
 
 
-@clause("published", NAMED)
-def identifier_in_full(talk: Conversation) -> None:
+@clause("published", need.NAMED)
+def identifier_in_full(api: Api) -> None:
     """Identifiers are compared in full: 404 for a longer one."""
-    for bucket, batch in ((place.bucket, place.batch) for place in talk.some):
-        more = talk.made_up()
+    for bucket, batch in ((sample.bucket, sample.batch) for sample in api.samples):
+        more = api.made_up()
         for wrong in ((bucket, batch + more), (bucket + more, batch), (bucket, more + batch), (more + bucket, batch)):
-            talk.expect(404, Place(*wrong))
-    bucket, batch = talk.some[-1].bucket, talk.some[-1].batch
+            api.expect(404, BatchRef(*wrong))
+    last = api.samples[-1]
     for number, end in enumerate(inputs.ENDS):
-        more = f"{end}{talk.made_up()}"
-        talk.expect(404, Place(bucket, batch + more))
+        more = f"{end}{api.made_up()}"
+        api.expect(404, BatchRef(last.bucket, last.batch + more))
         if number % 3 == 0:
-            talk.expect(404, Place(bucket + more, batch))
+            api.expect(404, BatchRef(last.bucket + more, last.batch))
 
 
-@clause("published", NAMED, OWN_ACCOUNT)
-def identifier_exact(talk: Conversation) -> None:
+@clause("published", need.NAMED, need.OWN_ACCOUNT)
+def identifier_exact(api: Api) -> None:
     """What is nearly an identifier is another one, in case, accents, digits, spaces, suffixes or slashes: 404."""
-    place = talk.usual[0]
-    if place in talk.target.known:
-        for batch in inputs.near(place.batch):
-            talk.expect(404, Place(place.bucket, batch), *(talk.merging if "/" in batch else ()))
-        for bucket in (*inputs.near(place.bucket)[::2], "*", "-"):
-            talk.expect(404, Place(bucket, place.batch), *(talk.merging if "/" in bucket else ()))
-        talk.expect(404, Place(place.batch, place.bucket))
+    known = api.reference[0]
+    if known in api.target.known:
+        for batch in inputs.near(known.batch):
+            api.expect(404, BatchRef(known.bucket, batch), *(api.merged_slashes if "/" in batch else ()))
+        for bucket in (*inputs.near(known.bucket)[::2], "*", "-"):
+            api.expect(404, BatchRef(bucket, known.batch), *(api.merged_slashes if "/" in bucket else ()))
+        api.expect(404, BatchRef(known.batch, known.bucket))
 
 
-@clause("published", NAMED)
-def unknown_namespace(talk: Conversation) -> None:
+@clause("published", need.NAMED, phases=BEFORE_AND_AFTER)
+def unknown_namespace(api: Api) -> None:
     """A known batch in an unknown namespace: 404."""
-    for place in talk.some:
-        talk.expect(404, place, namespace=talk.made_up())
-        for name in filter(None, (talk.target.namespace, talk.target.namespace_id)):
-            talk.expect(404, place, namespace=name + talk.made_up())
-            for pair in (f"{name},{talk.made_up()}", f"{talk.made_up()},{name}"):
-                talk.expect(404, place, namespace=pair)
-    name = talk.target.namespace or talk.made_up()
-    for end in inputs.ENDS if not talk.tasks else ():
-        if end.isprintable():
-            talk.expect(404, talk.some[-1], namespace=f"{name}{end}{talk.made_up()}")
+    names = [name for name in (api.target.namespace, api.target.namespace_id) if name is not None]
+    for batch in api.samples:
+        api.expect(404, batch, namespace=api.made_up())
+        for name in names:
+            api.expect(404, batch, namespace=name + api.made_up())
+            for pair in (f"{name},{api.made_up()}", f"{api.made_up()},{name}"):
+                api.expect(404, batch, namespace=pair)
+    if not api.tasks:
+        name = api.target.namespace or api.made_up()
+        for end in filter(str.isprintable, inputs.ENDS):
+            api.expect(404, api.samples[-1], namespace=f"{name}{end}{api.made_up()}")
 
 
-@clause("published", NAMED, OWN_ACCOUNT)
-def namespace_exact(talk: Conversation) -> None:
+@clause("published", need.NAMED, need.OWN_ACCOUNT)
+def namespace_exact(api: Api) -> None:
     """What is nearly a namespace is another one, in case, accents, digits, suffixes or slashes: 404."""
-    names = [name for name in (talk.target.namespace, talk.target.namespace_id) if name is not None]
-    for every, name in enumerate(reversed(names), start=1):
+    names = [name for name in (api.target.namespace_id, api.target.namespace) if name is not None]
+    for every, name in enumerate(names, start=1):
         near = [text for text in inputs.near(name) if text == text.strip().strip("\0")][every - 1 :: every]
         for text in (*near, f"{name}, {name}x", f"ns_{name}", *(("*", "null", "undefined") if every == 1 else ())):
             if text not in names:
-                talk.expect(404, talk.usual[0], namespace=text)
+                api.expect(404, api.reference[0], namespace=text)
 
 
-@clause("published", OTHER_NAMESPACE, NAMED)
-def other_namespace(talk: Conversation) -> None:
+@clause("published", need.OTHER_NAMESPACE, need.NAMED, phases=BEFORE_AND_AFTER)
+def other_namespace(api: Api) -> None:
     """A batch of another namespace: 404."""
-    for place in talk.some:
-        talk.expect(404, place, namespace=talk.target.other_namespace)
+    for batch in api.samples:
+        api.expect(404, batch, namespace=api.target.other_namespace)
 
 
-@clause("assumed", NAMED)
-def elsewhere_tells_nothing(talk: Conversation) -> None:
+@clause("published", need.FORBIDDEN_NAMESPACE, phases=BEFORE_AND_AFTER)
+def forbidden_namespace(api: Api) -> None:
+    """A namespace that the key may not use: 403, whatever is requested there."""
+    for batch in (*api.samples, api.unknown()):
+        api.expect(403, batch, namespace=api.target.forbidden_namespace)
+
+
+@clause("assumed", need.NAMED, phases=BEFORE_AND_AFTER)
+def elsewhere_tells_nothing(api: Api) -> None:
     """A 404 does not tell whether a batch of this name is in another bucket or namespace, nor what else there is."""
-    target = talk.target
-    for place in talk.some:
-        exchange = talk.expect(404, Place(place.bucket, talk.made_up()))
-        text = exchange.answer.text
-        told = [known.batch for known in target.known
-                if len(known.batch) >= 6 and re.search(rf"\b{re.escape(known.batch)}\b", text)]  # fmt: skip
-        talk.check(not told, exchange, "no batch that was not asked for", told)
-    for place in talk.some:
-        # Beside it: a bucket that is no batch's, a bucket of other batches, and another namespace.
-        bucket = talk.made_up()
-        others = [Place(known.bucket, place.batch) for known in target.known if known.bucket != place.bucket]
-        for wrong in [Place(bucket, place.batch), *[other for other in others if other not in target.known][:1]]:
-            talk.tells_apart([{"place": wrong}] * 2, [{"place": Place(wrong.bucket, talk.made_up())} for _ in range(2)])
-        if target.other_namespace is not None:
-            options = {"namespace": target.other_namespace}
-            unreal = [{"place": talk.nobody(), **options} for _ in range(2)]
-            talk.tells_apart([{"place": place, **options}] * 2, unreal)
-
-
-@clause("published", FORBIDDEN_NAMESPACE)
-def forbidden_namespace(talk: Conversation) -> None:
-    """A namespace that the key may not use: 403, whatever is asked for there."""
-    for place in (*talk.some, talk.nobody()):
-        talk.expect(403, place, namespace=talk.target.forbidden_namespace)
-
-
-@clause("documented", NAMESPACE_ID, CANCELABLE)
-def namespace_by_id(talk: Conversation) -> None:
-    """A namespace may be given by its id."""
-    place = talk.target.cancelable[0]
-    exchange = talk.expect(200, place, namespace=talk.target.namespace_id)
-    talk.check(exchange.answer.object() == talk.tasks[place], exchange, "the same task", exchange.answer)
-
-
-@clause("documented", CANCELABLE, DEFAULT_NAMESPACE)
-def default_namespace(talk: Conversation) -> None:
-    """Without X-Namespace, the key's default namespace is meant."""
-    place, mock = talk.target.cancelable[0], talk.target.mock
-    if mock is not None:
-        place = talk.nobody()
-        mock.add_batch(place.bucket, place.batch)
-    talk.expect(200, place, namespace=None)
+    known, elsewhere = api.target.known, {"namespace": api.target.other_namespace}
+    names = [batch.batch for batch in known if len(batch.batch) >= 6]
+    for batch in api.samples:
+        exchange = api.expect(404, BatchRef(batch.bucket, api.made_up()))
+        shown = [name for name in names if re.search(rf"\b{re.escape(name)}\b", exchange.response.text)]
+        api.check(not shown, exchange, "no batch that was not requested", shown)
+        # Where it is not: a bucket that does not exist, a bucket of other batches, and another namespace.
+        others = [BatchRef(other.bucket, batch.batch) for other in known if other.bucket != batch.bucket]
+        others = [other for other in others if other not in known][:1]
+        for wrong in (BatchRef(api.made_up(), batch.batch), *others):
+            api.expect_alike([wrong] * 2, [BatchRef(wrong.bucket, api.made_up()) for _ in range(2)])
+        if api.target.other_namespace is not None:
+            api.expect_alike([batch] * 2, [api.unknown(), api.unknown()], **elsewhere)
 
 
 @clause("published")
-def odd_identifiers(talk: Conversation) -> None:
-    """Odd, long and non-ASCII identifiers that nobody has: 404."""
-    bucket = segment(talk.usual[0].bucket)
-    for number, text in enumerate(inputs.odd_texts(talk.made_up())):
-        pair = (bucket, segment(text)) if number % 2 else (segment(text), talk.made_up())
-        talk.expect(404, endpoint(*pair))
-    for text in inputs.extreme_segments(talk.made_up()):
+def odd_identifiers(api: Api) -> None:
+    """Odd, long and non-ASCII identifiers that no batch has: 404."""
+    bucket = segment(api.reference[0].bucket)
+    for number, text in enumerate(inputs.odd_texts(api.made_up())):
+        api.expect(404, endpoint(*((bucket, segment(text)) if number % 2 else (segment(text), api.made_up()))))
+    for text in inputs.extreme_segments(api.made_up()):
         for path in (endpoint(bucket, text), endpoint(text, f"{MARK}x")):
-            exchange = talk.expect(404, path, *(() if talk.target.mock else (400, 414, 422)))
-            injected = exchange.answer.header("x-injected")
-            talk.check(injected is None, exchange, "no X-Injected header", injected)
+            exchange = api.expect(404, path, *(() if api.target.mock else (400, 414, 422)))
+            injected = exchange.response.header("x-injected")
+            api.check(injected is None, exchange, "no X-Injected header", injected)
 
 
 @clause("published")
-def odd_namespaces(talk: Conversation) -> None:
-    """Odd, long and non-ASCII namespaces that nobody has: 404."""
-    name = talk.made_up()
-    for text in (
-        "a b",
-        '"',
-        "'; --",
-        "{}",
-        "%00",
-        "*",
-        "$",
-        "../x",
-        "__proto__",
-        "x" * 300,
-        "x" * 2000,
-        "a;b",
-    ):
-        talk.expect(404, talk.place, namespace=f"{name}{text}")
-    for raw in (f"{name}ü".encode(), f"{name}日本".encode(), name.encode() + b"\xff", name.encode() + b"x" * 5000,
-                f"{name}\tx".encode()):  # fmt: skip
-        talk.expect(404, talk.place, *(() if talk.target.mock else (400, 422, 431)), namespace=raw)
-    talk.expect(404, talk.nobody(), 400, 422, namespace=b"")
+def odd_namespaces(api: Api) -> None:
+    """Odd, long and non-ASCII namespaces that do not exist: 404."""
+    name = api.made_up()
+    for odd in ("a b", '"', "'; --", "{}", "%00", "*", "$", "../x", "__proto__", "x" * 300, "x" * 2000, "a;b"):
+        api.expect(404, api.batch, namespace=f"{name}{odd}")
+    for raw in ("ü".encode(), "日本".encode(), b"\xff", b"x" * 5000, b"\tx"):
+        api.expect(404, api.batch, *(() if api.target.mock else (400, 422, 431)), namespace=name.encode() + raw)
+    api.expect(404, api.unknown(), 400, 422, namespace=b"")
 
 
-@clause("assumed", A_MOCK)
-def opaque_identifiers(talk: Conversation) -> None:
-    """Identifiers with / ? # % and any Unicode arrive as sent."""
-    bucket, mock = talk.made_up(), _mock_of(talk)
-    for odd in ("a/b", "a?b#c", "100%", "%2F", "a b", "ü/日本語", "+&=;"):
-        mock.add_batch(bucket + odd, odd, namespace=talk.target.namespace)
-        talk.expect(200, Place(bucket + odd, odd))
+@clause("published", need.A_MOCK)
+def refusal_changes_nothing(api: Api) -> None:
+    """A request that is refused cancels nothing."""
+    exchange, what = api.report.changed[0] if api.report.changed else (None, "")
+    api.check(exchange is None, exchange, "nothing changed", what)
 
 
 # Cancelling.
 
 
-@clause("documented", CANCELABLE)
-def cancel(talk: Conversation) -> None:
+@clause("documented", need.CANCELABLE, phases=("cancelling",))
+def cancel(api: Api) -> None:
     """A batch that can be cancelled: 200."""
-    for number, place in enumerate(talk.target.cancelable):
-        if number != 1:  # that one is cancelled by many at once
-            talk.tasks[place] = talk.expect(200, place).answer.object()
+    for number, batch in enumerate(api.target.cancelable):
+        if number != 1:  # that one is cancelled by several requests at once
+            api.tasks[batch] = api.expect(200, batch).response.json_object()
 
 
-@clause("assumed", SECOND)
-def idempotent_simultaneous(talk: Conversation) -> None:
-    """Of many simultaneous cancels all give 200 and the same task."""
-    place = talk.target.cancelable[1]
-    exchanges = talk.at_once([{"place": place}] * 4)
-    talk.tasks[place] = exchanges[0].answer.object()
+@clause("assumed", need.SECOND, phases=("cancelling",))
+def idempotent_simultaneous(api: Api) -> None:
+    """Of many simultaneous cancels all get 200 and the same task."""
+    batch = api.target.cancelable[1]
+    exchanges = api.send_at_once([api.request(batch) for _ in range(4)])
+    api.tasks[batch] = exchanges[0].response.json_object()
     for exchange in exchanges:
-        ok = exchange.answer.status == 200 and exchange.answer.object() == talk.tasks[place]
-        talk.check(ok, exchange, "200 and one task", exchange.answer)
+        ok = exchange.response.status == 200 and exchange.response.json_object() == api.tasks[batch]
+        api.check(ok, exchange, "200 and one task", exchange.response)
 
 
-@clause("assumed", CANCELABLE)
-def idempotent(talk: Conversation) -> None:
-    """Cancelled again, it gives 200 and the same task, field by field."""
-    for place in (*talk.target.cancelable, *talk.target.cancelable):
-        again = talk.ask(place)
-        first, second = talk.tasks[place], again.answer.object()
+@clause("assumed", need.CANCELABLE, phases=("cancelling",))
+def idempotent(api: Api) -> None:
+    """Cancelled again, it gets 200 and the same task, field by field."""
+    for batch in (*api.target.cancelable, *api.target.cancelable):
+        again = api.ask(batch)
+        first, second = api.tasks[batch], again.response.json_object()
         differ = sorted(name for name in {*first, *second} if first.get(name, ...) != second.get(name, ...))
-        ok = again.answer.status == 200 and not differ
-        talk.check(ok, again, "200 and the same task", f"{again.answer.status}, other: {differ}")
+        ok = again.response.status == 200 and not differ
+        api.check(ok, again, "200 and the same task", f"{again.response.status}, other: {differ}")
 
 
-@clause("assumed", SECOND)
-def one_task_each(talk: Conversation) -> None:
+@clause("assumed", need.SECOND, phases=("cancelling",))
+def one_task_each(api: Api) -> None:
     """Two batches have two tasks."""
-    exchanges = [talk.ask(place) for place in talk.target.cancelable]
-    ids = [str(exchange.answer.object().get("task_id")) for exchange in exchanges]
-    talk.check(len(set(ids)) == len(ids), exchanges[-1], "one task_id a batch", ids)
+    exchanges = [api.ask(batch) for batch in api.target.cancelable]
+    ids = [str(exchange.response.json_object().get("task_id")) for exchange in exchanges]
+    api.check(len(set(ids)) == len(ids), exchanges[-1], "one task_id for each batch", ids)
 
 
-@clause("published", CANCELABLE, OWN_ACCOUNT)
-def task_is_no_batch(talk: Conversation) -> None:
+@clause("published", need.CANCELABLE, need.OWN_ACCOUNT, phases=("cancelling",))
+def task_is_no_batch(api: Api) -> None:
     """The task's id in place of the batch's is unknown: 404."""
-    for place, task in [*talk.tasks.items()][:1]:
-        if isinstance(task.get("task_id"), str) and task["task_id"] not in {"", ".", "..", place.batch}:
-            talk.expect(404, Place(place.bucket, task["task_id"]))
+    batch, task = next(iter(api.tasks.items()))
+    if isinstance(task.get("task_id"), str) and task["task_id"] not in {"", ".", "..", batch.batch}:
+        api.expect(404, BatchRef(batch.bucket, task["task_id"]))
 
 
-@clause("assumed", NAMED)
-def no_mixing(talk: Conversation) -> None:
-    """Asked for at the same moment, different batches, namespaces and keys get each their own answer."""
+@clause("assumed", need.NAMED, phases=("cancelling",))
+def no_mixing(api: Api) -> None:
+    """Requested at the same moment, different batches, namespaces and keys each get their own response."""
     asked: list[dict[str, Any]] = [
-        {"place": place} for place in (talk.nobody(), *talk.target.cancelable[:2], *talk.target.finished[:1])
+        {"batch": batch} for batch in (api.unknown(), *api.target.cancelable[:2], *api.target.finished[:1])
     ]
-    asked += [{"place": talk.place, "namespace": talk.made_up()}, {"place": talk.place, "key": f"Bearer {MARK}key"}]
-    alone = [talk.ask(**options).answer for options in asked]
-    for _ in range(3 if talk.target.thorough else 1):
-        many = talk.at_once((*asked, *asked[::-1]))
-        for exchange, answer in zip(many, (*alone, *alone[::-1]), strict=True):
-            same = exchange.answer.status == answer.status and _own(exchange.answer.object()) == _own(answer.object())
-            talk.check(same, exchange, f"as alone: {answer}", exchange.answer)
+    asked += [{"batch": api.batch, "namespace": api.made_up()}, {"batch": api.batch, "key": WRONG_KEY}]
+    alone = [api.ask(**options).response for options in asked]
+    for _ in range(3 if api.target.unlimited else 1):
+        many = api.send_at_once([api.request(**options) for options in (*asked, *asked[::-1])])
+        for exchange, response in zip(many, (*alone, *alone[::-1]), strict=True):
+            same = exchange.response.status == response.status
+            same = same and _error_type(exchange.response) == _error_type(response)
+            api.check(same, exchange, f"as alone: {response}", exchange.response)
 
 
-def _own(body: dict[str, Any]) -> object:
-    error = body.get("error")
-    return error.get("type") if isinstance(error, dict) else body
+@clause("documented", need.NAMESPACE_ID, need.CANCELABLE, phases=("after",))
+def namespace_by_id(api: Api) -> None:
+    """A namespace may be named by its id."""
+    batch = api.target.cancelable[0]
+    exchange = api.expect(200, batch, namespace=api.target.namespace_id)
+    api.check(exchange.response.json_object() == api.tasks[batch], exchange, "the same task", exchange.response)
 
 
-@clause("assumed", FINISHED)
-def finished(talk: Conversation) -> None:
-    """A finished batch: 400."""
-    for place in talk.target.finished:
-        talk.expect(400, place)
-        if talk.target.namespace_id is not None:
-            talk.expect(400, place, namespace=talk.target.namespace_id)
+@clause("documented", need.CANCELABLE, need.DEFAULT_NAMESPACE, phases=("after",))
+def default_namespace(api: Api) -> None:
+    """Without X-Namespace, the key's default namespace is used."""
+    batch = api.target.cancelable[0]
+    if api.target.mock is not None:
+        batch = api.unknown()
+        api.target.mock.add_batch(batch.bucket, batch.batch)
+    api.expect(200, batch, namespace=None)
 
 
-@clause("assumed", FINISHED)
-def finished_details(talk: Conversation) -> None:
-    """The details of that 400 name the batch's status."""
-    for place in talk.target.finished:
-        exchange = talk.ask(place)
-        named, status = named_statuses(exchange.answer), talk.target.statuses.get(place)
-        ok = named == [status] if status else len(named) == 1
-        talk.check(ok, exchange, f"{status or 'one status'} in details", exchange.answer)
-        talk.said.setdefault(place, named)
+# What needs more batches, and the state behind the server.
 
 
-@clause("assumed", FINISHED)
-def finished_unchanged(talk: Conversation) -> None:
-    """A finished batch stays as it was."""
-    for place in talk.target.finished:
-        exchange = talk.ask(place)
-        ok = exchange.answer.status == 400 and named_statuses(exchange.answer) == talk.said.get(place)
-        talk.check(ok, exchange, f"400 and {talk.said.get(place)}, each time", exchange.answer)
+def _mock(api: Api) -> MockState:
+    assert api.target.mock is not None
+    return api.target.mock
 
 
-# What needs batches of our own making, and a look behind the server.
-
-
-def _mock_of(talk: Conversation) -> Any:
-    assert talk.target.mock is not None
-    return talk.target.mock
-
-
-def _made(talk: Conversation, exchange_of: str, **given: Any) -> Place | None:
-    """Put a batch into the mock; one that it refuses breaks the clause."""
-    place = talk.nobody()
+def _add_batch(api: Api, what: str, **fields: Any) -> BatchRef | None:
+    """Add a batch to the mock; one that it refuses breaks the clause."""
+    batch = api.unknown()
     try:
-        _mock_of(talk).add_batch(place.bucket, place.batch, namespace=talk.target.namespace, **given)
+        _mock(api).add_batch(batch.bucket, batch.batch, namespace=api.target.namespace, **fields)
     except ConfigurationError as error:
-        talk.check(False, None, f"a mock that knows {exchange_of} (make generate; src/mixpeek_batches/mock/)", error)
+        api.check(False, None, f"a mock that knows {what} (make generate; src/mixpeek_batches/mock/)", error)
         return None
-    return place
+    return batch
 
 
-@clause("published", A_MOCK)
-def cancel_every_status(talk: Conversation) -> None:
+def _state(api: Api, batch: BatchRef) -> dict[str, Any]:
+    """Return the task of a batch as the mock has it now."""
+    return _mock(api).batch(batch.bucket, batch.batch, namespace=api.target.namespace).task()
+
+
+@clause("assumed", need.A_MOCK, phases=("after",))
+def opaque_identifiers(api: Api) -> None:
+    """Identifiers with / ? # % and any Unicode arrive as sent."""
+    bucket = api.made_up()
+    for odd in ("a/b", "a?b#c", "100%", "%2F", "a b", "ü/日本語", "+&=;"):
+        _mock(api).add_batch(bucket + odd, odd, namespace=api.target.namespace)
+        api.expect(200, BatchRef(bucket + odd, odd))
+
+
+@clause("published", need.A_MOCK, phases=("after",))
+def cancel_every_status(api: Api) -> None:
     """A batch in any status that contract_tests/decisions.py calls CANCELABLE: 200."""
     for status in decisions.CANCELABLE:
-        if place := _made(talk, status, status=status):
-            talk.expect(200, place)
+        if batch := _add_batch(api, status, status=status):
+            api.expect(200, batch)
 
 
-@clause("assumed", A_MOCK)
-def finished_every_status(talk: Conversation) -> None:
+@clause("assumed", need.A_MOCK, phases=("after",))
+def finished_every_status(api: Api) -> None:
     """A batch in any status that contract_tests/decisions.py calls FINISHED: 400 with that status, and it keeps it."""
     for status in decisions.FINISHED:
-        if place := _made(talk, status, status=status):
-            exchange = talk.expect(400, place)
-            talk.check(named_statuses(exchange.answer) == [status], exchange, f"{status} in details", exchange.answer)
-            now = _mock_of(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).status
-            talk.check(now == status, exchange, status, now)
+        if batch := _add_batch(api, status, status=status):
+            exchange = api.expect(400, batch)
+            named, now = named_statuses(exchange.response), _state(api, batch)["status"]
+            api.check(named == [status], exchange, f"{status} in details", exchange.response)
+            api.check(now == status, exchange, status, now)
 
 
-@clause("published", A_MOCK)
-def canceled_afterwards(talk: Conversation) -> None:
+@clause("published", need.A_MOCK, phases=("after",))
+def canceled_afterwards(api: Api) -> None:
     """After a 200 the batch is CANCELED."""
     for status in decisions.CANCELABLE:
-        if place := _made(talk, status, status=status):
-            exchange = talk.ask(place)
-            now = _mock_of(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).status
-            talk.check(now == decisions.CANCELED, exchange, decisions.CANCELED, now)
+        if batch := _add_batch(api, status, status=status):
+            exchange, now = api.ask(batch), _state(api, batch)["status"]
+            api.check(now == decisions.CANCELED, exchange, decisions.CANCELED, now)
 
 
-@clause("assumed", A_MOCK)
-def task_kept(talk: Conversation) -> None:
+@clause("assumed", need.A_MOCK, phases=("after",))
+def task_kept(api: Api) -> None:
     """The task keeps its task_id, inputs, outputs and additional data, and with them why it failed."""
     kept = ("task_id", "inputs", "outputs", "additional_data", "error_message")
     for error in (None, "plain", {"message": "of an object", "code": 5}, {"code": 5}, ["a", 1], 0, ""):
         data = {"job_id": "j", "error": error}
-        given: dict[str, Any] = {"inputs": ["a", {"b": [1, None]}], "outputs": ["o"], "additional_data": data}
-        place = _made(talk, "tasks", status=decisions.CANCELABLE[0], **given)
-        if place is not None:
-            before = _mock_of(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).task()
-            for exchange in (talk.expect(200, place), talk.expect(200, place)):
-                now = _mock_of(talk).batch(place.bucket, place.batch, namespace=talk.target.namespace).task()
-                task = exchange.answer.object()
+        fields: dict[str, Any] = {"inputs": ["a", {"b": [1, None]}], "outputs": ["o"], "additional_data": data}
+        if batch := _add_batch(api, "tasks", status=decisions.CANCELABLE[0], **fields):
+            before = _state(api, batch)
+            for _ in range(2):
+                exchange, now = api.expect(200, batch), _state(api, batch)
+                task = exchange.response.json_object()
                 differ = [name for name in kept if task.get(name) != before[name] or now[name] != before[name]]
-                talk.check(not differ, exchange, "the task kept", f"other: {differ}")
+                api.check(not differ, exchange, "the task kept", f"other: {differ}")
 
 
-@clause("published", A_MOCK)
-def refusal_changes_nothing(talk: Conversation) -> None:
-    """A request that is refused cancels nothing."""
-    for exchange, what in talk.report.changed:
-        talk.check(False, exchange, "nothing changed", what)
-    talk.check(True, None, "", "")
+@clause("suite", need.A_MOCK, phases=("after",))
+def faults(api: Api) -> None:
+    """What only a planned fault leads to is as the contract says."""
+    for status in decisions.ONLY_BY_FAULT:
+        _mock(api).fail_next(status)
+        api.expect(status, api.unknown(), induced=True)
 
 
-@clause("suite", A_MOCK)
-def faults(talk: Conversation) -> None:
-    """What only a plan brings about is answered as the contract says."""
-    for status in decisions.ONLY_WHEN_TOLD:
-        _mock_of(talk).fail_next(status)
-        talk.expect(status, talk.nobody(), induced=True)
-
-
-# That the run means something.
+# What makes a run mean something.
 
 
 _DECISIONS = "contract_tests/decisions.py"
 
 
-@at_the_end()
+@of_the_run()
 def every_status_decided(report: Report, check: Check) -> None:
     """Each value of TaskStatus is CANCELED, CANCELABLE or FINISHED, and nothing else is."""
     decided = [decisions.CANCELED, *decisions.CANCELABLE, *decisions.FINISHED]
@@ -941,7 +900,7 @@ def every_status_decided(report: Report, check: Check) -> None:
     check(not wrong, "each in one place", "\n".join(wrong))
 
 
-@at_the_end()
+@of_the_run()
 def every_operation_has_clauses(report: Report, check: Check) -> None:
     """Each operation of the contract has clauses."""
     covered = {*decisions.WITHOUT_CLAUSES, *(one.operation for one in CLAUSES.values() if one.provenance != "suite")}
@@ -954,21 +913,21 @@ def every_operation_has_clauses(report: Report, check: Check) -> None:
     check(not wrong, "clauses for each operation", "\n".join(wrong))
 
 
-@at_the_end(A_MOCK)
+@of_the_run(need.A_MOCK)
 def everything_seen(report: Report, check: Check) -> None:
-    """Each status code, header and property of the contract was in an answer, or is exempted, and no other property."""
+    """Each status code, header and property of the contract was in a response or is exempted; no other property was."""
     documented, seen = report.documented(), report.seen
-    exempted = {*decisions.NEVER_SEEN, *map(str, decisions.ONLY_WHEN_TOLD)}
+    exempted = {*decisions.NEVER_SEEN, *map(str, decisions.ONLY_BY_FAULT)}
     wrong = []
     for name in sorted(documented - seen - exempted):
         kind = "status code" if name.isdecimal() else "header" if " " in name else "property"
-        table = "ONLY_WHEN_TOLD" if name.isdecimal() else "NEVER_SEEN"
+        table = "ONLY_BY_FAULT" if name.isdecimal() else "NEVER_SEEN"
         wrong.append(
-            f"The {kind} {name} of openapi.yaml was in no answer: let the mock answer so (src/mixpeek_batches/mock/) "
+            f"The {kind} {name} of openapi.yaml was in no response: let the mock send it (src/mixpeek_batches/mock/) "
             f"and a clause ask for it (contract_tests/clauses.py), or exempt it under {table} in {_DECISIONS}."
         )
     wrong += [
-        f"The mock answers the property {name}, which openapi.yaml does not have: take it out of "
+        f"The mock sends the property {name}, which openapi.yaml does not have: take it out of "
         "src/mixpeek_batches/mock/, or put it into the contract."
         for name in sorted({name for name in seen if "." in name} - documented)
     ]
@@ -979,7 +938,7 @@ def everything_seen(report: Report, check: Check) -> None:
     check(not wrong, "all that is in the contract, and nothing else", "\n".join(wrong))
 
 
-@at_the_end(NAMED)
+@of_the_run(need.NAMED)
 def not_blind(report: Report, check: Check) -> None:
     """At least half of the generated requests address batches that exist."""
     share = report.reached / max(report.generated, 1)
@@ -988,47 +947,15 @@ def not_blind(report: Report, check: Check) -> None:
 
 # Checks of schemathesis.
 
-
-@by_schemathesis("published")
-def generated_not_a_server_error() -> None:
-    """Schemathesis: no generated request brings a 5xx."""
-
-
-@by_schemathesis("published")
-def generated_status_code_conformance() -> None:
-    """Schemathesis: generated requests get documented statuses."""
-
-
-@by_schemathesis("published")
-def generated_content_type_conformance() -> None:
-    """Schemathesis: generated requests get documented content types."""
-
-
-@by_schemathesis("published")
-def generated_response_headers_conformance() -> None:
-    """Schemathesis: generated requests get the documented headers."""
-
-
-@by_schemathesis("published")
-def generated_response_schema_conformance() -> None:
-    """Schemathesis: generated requests get bodies of the documented schemas."""
-
-
-@by_schemathesis("published")
-def generated_negative_data_rejection() -> None:
-    """Schemathesis: invalid data is refused."""
-
-
-@by_schemathesis("published")
-def generated_positive_data_acceptance() -> None:
-    """Schemathesis: valid data is not refused as invalid."""
-
-
-@by_schemathesis("published")
-def generated_unsupported_method() -> None:
-    """Schemathesis: other methods get 405 with Allow."""
-
-
-@by_schemathesis("published")
-def generated_ignored_auth() -> None:
-    """Schemathesis: requests without the key, or with a wrong one, are refused."""
+for _check, _sentence in {
+    "not_a_server_error": "no generated request leads to a 5xx.",
+    "status_code_conformance": "generated requests get documented status codes.",
+    "content_type_conformance": "generated requests get documented content types.",
+    "response_headers_conformance": "generated requests get the documented headers.",
+    "response_schema_conformance": "generated requests get bodies of the documented schemas.",
+    "negative_data_rejection": "invalid data is refused.",
+    "positive_data_acceptance": "valid data is not refused as invalid.",
+    "unsupported_method": "other methods get 405 with Allow.",
+    "ignored_auth": "requests without the key, or with a wrong one, are refused.",
+}.items():
+    of_schemathesis(_check, f"Schemathesis: {_sentence}")

@@ -1,87 +1,90 @@
-"""The schema side: schemathesis's examples, coverage and fuzzing phases, with eyes.
+"""Requests that schemathesis generates from openapi.yaml: its examples, coverage and fuzzing phases.
 
-Left alone it addresses batches that do not exist, sees nothing but 404, and calls that a pass. Here most requests
-address batches that do, and what it makes up is marked as made up. Its requests leave as all others do.
+On its own, schemathesis addresses batches that do not exist, sees nothing but 404, and passes. Here most requests
+address batches that exist, and what it makes up is marked as made up. Its requests are sent as all others are.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import unquote
 
 import attrs
 import requests
 import schemathesis
-from schemathesis.core.transport import Response
+from schemathesis.core.transport import Response as GeneratedResponse
 from schemathesis.engine import events, from_schema
 from schemathesis.transport.requests import RequestsTransport
 
 from . import clauses as c
+from .api import Api, named_statuses
 from .clause import CLAUSES
-from .conversation import Conversation, named_statuses
-from .session import LIMITED, MARK, Stopped
+from .session import LIMITED, Stopped
 from .spec import CANCEL, PATH
+from .target import MARK
 from .wire import KEY_VARIABLE, Exchange, segment
 
-_EXAMPLES = {True: 30, False: 15}  # by whether requests are cheap
 _STATUSES = ["200", "400", "401", "403", "404", "429", "503"]  # 400 is a finished batch, not invalid data
 
 
 class _Transport(RequestsTransport):
     """Sends what schemathesis generates as everything else is sent."""
 
-    talk: ClassVar[Conversation | None] = None
-    sent: ClassVar[dict[str, Exchange]] = {}
+    def __init__(self, api: Api) -> None:
+        super().__init__()
+        self.api = api
+        self.sent: dict[str, Exchange] = {}
 
-    def send(self, case: Any, *, session: Any = None, **kwargs: Any) -> Response:
-        talk = self.talk
-        assert talk is not None
+    def send(self, case: Any, *, session: Any = None, **kwargs: Any) -> GeneratedResponse:
         kwargs["headers"] = {**(session.headers if session is not None else {}), **(kwargs.get("headers") or {})}
         prepared = requests.Request(**self.serialize_case(case, **kwargs)).prepare()
         headers = [(name, value if isinstance(value, bytes) else str(value).encode("utf-8", "replace"))
                    for name, value in prepared.headers.items() if name.lower() != "content-length"]  # fmt: skip
-        base = talk.session.request("", more=headers, accept=None, key=None, namespace=None, clause="generated")
+        path = str(prepared.url).removeprefix(self.api.target.base_url)
+        plain = self.api.request(path, more=headers, accept=None, key=None, namespace=None, clause="generated")
+        right_key = f"Bearer {self.api.target.key}".encode(), f"Bearer ${KEY_VARIABLE}"
         body = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body
-        path = str(prepared.url).removeprefix(talk.target.base_url)
-        spelled = (*base.spelled, (f"Bearer {talk.target.key}".encode(), f"Bearer ${KEY_VARIABLE}"))
         request = attrs.evolve(
-            base, method=str(prepared.method), path=path, body=body if isinstance(body, bytes) else b"", spelled=spelled
+            plain,
+            method=str(prepared.method),
+            body=body if isinstance(body, bytes) else b"",
+            bash=(*plain.bash, right_key),
         )
-        exchange = talk.session.send(request, "generated")
-        _compare(talk, exchange)
-        self.sent[case.id] = exchange
-        answer = exchange.answer
-        if answer.failure is not None:
-            raise requests.ConnectionError(answer.failure, request=prepared)
-        names = {name for name, _ in answer.headers} - {"content-encoding"}
-        return Response(
-            status_code=answer.status,
-            headers={name: [value for key, value in answer.headers if key == name] for name in names},
-            content=answer.text.encode(),  # schemathesis does not undo a compression
+        exchange = self.sent[case.id] = self.api.send(request, "generated")
+        _compare(self.api, exchange)
+        response = exchange.response
+        if response.failure is not None:
+            raise requests.ConnectionError(response.failure, request=prepared)
+        names = {name for name, _ in response.headers} - {"content-encoding"}
+        return GeneratedResponse(
+            status_code=response.status,
+            headers={name: [value for key, value in response.headers if key == name] for name in names},
+            content=response.text.encode(),  # schemathesis does not decompress
             request=prepared,
             elapsed=0.0,
             verify=True,
-            message=answer.reason,
+            message=response.reason,
         )
 
 
 @schemathesis.hook("before_call")
 def _address(context: Any, case: Any, kwargs: Any) -> None:
     """Let most cases address batches that exist, and mark everything else that is generated."""
-    talk = _Transport.talk
-    if talk is None:
+    transport = case.operation.schema.transport
+    if not isinstance(transport, _Transport):
         return
-    target, chance = talk.target, talk.random.random()
-    talk.report.generated += 1
+    api = transport.api
+    target, chance = api.target, api.random.random()
+    api.report.generated += 1
     if target.known and chance < 0.75:
-        place = talk.random.choice(target.known)
-        case.path_parameters = {"bucket_identifier": segment(place.bucket), "batch_id": segment(place.batch)}
-        talk.report.reached += 1
+        batch = api.random.choice(target.known)
+        case.path_parameters = {"bucket_identifier": segment(batch.bucket), "batch_id": segment(batch.batch)}
+        api.report.reached += 1
     else:
         parameters = dict(case.path_parameters or {})
         for name, value in parameters.items():
-            # They are percent-encoded already. Control characters are `odd_identifiers`'s.
+            # They are percent-encoded already. Control characters are left to `odd_identifiers`.
             text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffd]", "", unquote(str(value)))
             parameters[name] = segment(MARK + text[:100])
         case.path_parameters = parameters
@@ -95,70 +98,71 @@ def _address(context: Any, case: Any, kwargs: Any) -> None:
     case.headers = headers
 
 
-def run(talk: Conversation) -> None:
-    """Run the phases against a target, each check a clause.
+def run(api: Api) -> None:
+    """Run the phases of schemathesis against a target, each of its checks a clause.
 
     Raises:
-        Stopped: No more requests may be sent.
+        Stopped: If no more requests may be sent.
     """
-    target = talk.target
     config = schemathesis.Config.from_dict(
         {
-            "seed": talk.report.seed,
-            "headers": {"Authorization": f"Bearer {target.key}", "Accept": "application/json"},
-            "generation": {"max-examples": _EXAMPLES[target.thorough], "no-shrink": True, "database": "none"},
+            "seed": api.report.seed,
+            "headers": {"Authorization": f"Bearer {api.target.key}", "Accept": "application/json"},
+            "generation": {
+                "max-examples": 30 if api.target.unlimited else 15,
+                "no-shrink": True,
+                "database": "none",
+            },
             "checks": {"positive_data_acceptance": {"expected-statuses": _STATUSES}},
             "phases": {"stateful": {"enabled": False}},
             "continue-on-failure": True,
         }
     )
     whole = schemathesis.openapi.from_path(str(PATH), config=config)
-    schema = whole.include(operation_id=[clause.operation for clause in CLAUSES.values()])
-    schema.config.update(base_url=target.base_url)
-    kind: Any = type(schema)
-    schema.__class__ = type(kind.__name__, (kind,), {"transport": property(lambda _: _Transport())})
-    _Transport.talk, _Transport.sent = talk, {}
-    try:
-        for event in from_schema(schema).execute():
-            if talk.session.stopped is not None:
-                raise Stopped(talk.session.stopped)
-            if isinstance(event, events.ScenarioFinished):
-                _read(event.recorder, talk)
-            elif isinstance(event, events.FatalError):
-                talk.report.check(c.answers, False, None, "a run of schemathesis", repr(event.exception))
-    finally:
-        _Transport.talk = None
+    schema: Any = whole.include(operation_id=[clause.operation for clause in CLAUSES.values()])
+    schema.config.update(base_url=api.target.base_url)
+    transport = _Transport(api)
+    # The transport is a property without a setter.
+    schema.__class__ = type("Schema", (type(schema),), {"transport": property(lambda _: transport)})
+
+    for event in from_schema(schema).execute():
+        if api.report.stopped:
+            raise Stopped(api.report.stopped)
+        if isinstance(event, events.ScenarioFinished):
+            _read(event.recorder, transport)
+        elif isinstance(event, events.FatalError):
+            api.report.check(c.answers, False, None, "a run of schemathesis", repr(event.exception))
 
 
-def _read(recorder: Any, talk: Conversation) -> None:
-    """Take over what schemathesis makes of the answers."""
+def _read(recorder: Any, transport: _Transport) -> None:
+    """Take over the results of schemathesis's checks."""
+    report = transport.api.report
     for case_id, checks in recorder.checks.items():
-        exchange = _Transport.sent.get(case_id)
-        if exchange is None or talk.report.is_gateways(exchange) or exchange.answer.status in LIMITED:
+        exchange = transport.sent.get(case_id)
+        if exchange is None or report.is_from_gateway(exchange) or exchange.response.status in LIMITED:
             continue
         for check in checks:
             clause = CLAUSES.get(f"generated-{check.name.replace('_', '-')}")
             if clause is not None:
                 failure = check.failure_info.failure if check.failure_info else None
                 text = f"{failure.title}: {failure.message}" if failure else ""
-                talk.report.check(clause, failure is None, exchange, clause.sentence, text)
+                report.check(clause, failure is None, exchange, clause.sentence, text)
 
 
-def _compare(talk: Conversation, exchange: Exchange) -> None:
-    """Hold an answer to what is known: a batch that exists answers as it did, one that does not with 404."""
-    request, answer, target = exchange.request, exchange.answer, talk.target
+def _compare(api: Api, exchange: Exchange) -> None:
+    """Compare a response with what is known: a batch that exists responds as before, one that does not with 404."""
+    request, response, target = exchange.request, exchange.response, api.target
     if request.method != CANCEL.method or request.header("authorization") != b"Bearer " + target.key.encode():
         return
-    if answer.status in LIMITED or talk.report.is_gateways(exchange):
+    if response.status in LIMITED or api.report.is_from_gateway(exchange):
         return
-    sent = (request.header("x-namespace") or b"").decode() or None
-    known = {place.path: place for place in target.known if sent == target.namespace}
-    place = known.get(request.path)
-    if place is None:
-        talk.report.check(c.unknown_batch, answer.status == 404, exchange, "404", answer)
-    elif place in talk.tasks:
-        ok = answer.status == 200 and answer.object() == talk.tasks[place]
-        talk.report.check(c.idempotent, ok, exchange, "200 and the same task", answer)
-    elif place in talk.said:
-        ok = answer.status == 400 and named_statuses(answer) == talk.said[place]
-        talk.report.check(c.finished_unchanged, ok, exchange, "400 and the same status", answer)
+    in_namespace = (request.header("x-namespace") or b"").decode() == (target.namespace or "")
+    batch = next((batch for batch in target.known if in_namespace and batch.path == request.path), None)
+    if batch is None:
+        api.report.check(c.unknown_batch, response.status == 404, exchange, "404", response)
+    elif batch in api.tasks:
+        ok = response.status == 200 and response.json_object() == api.tasks[batch]
+        api.report.check(c.idempotent, ok, exchange, "200 and the same task", response)
+    elif batch in api.refused_as:
+        ok = response.status == 400 and named_statuses(response) == api.refused_as[batch]
+        api.report.check(c.finished_unchanged, ok, exchange, "400 and the same status", response)

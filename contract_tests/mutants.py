@@ -1,7 +1,8 @@
-"""Small named breaches of the contract, to prove that the tests would notice each.
+"""Small named breaches of the contract, to prove that the tests notice each.
 
-A mutant changes an answer of the mock, or what the mock is asked. `python -m contract_tests.mutants NAME` serves one on
-a port of this machine; without a name it lists them.
+A mutant changes what the mock is asked, or how it responds. To add one, add a row to the tables: its name, the change,
+and the clauses that it breaks, one of which must notice. `python -m contract_tests.mutants NAME` serves a mutant on a
+port of this machine; without a name it lists them.
 """
 
 from __future__ import annotations
@@ -19,107 +20,181 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import attrs
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mixpeek_batches.mock import MockServer, MockState
+from mixpeek_batches.mock import MockServer
 
 from . import clauses as c
 from .clause import Clause
-from .scenario import MOCK_KEY, prepared_target
+from .scenario import MOCK_KEY, NAMESPACE, prepared_target
 
 KEY = f"{MOCK_KEY}_some"
-HOMES = {"btch_1": "bkt_a", "btch_2": "bkt_b", "btch_9": "bkt_a"}
-NAMESPACE = "contract_tests"
+BUCKETS = {"btch_1": "bkt_a", "btch_2": "bkt_b", "btch_9": "bkt_a"}
+
+
+Done = Any
+"""What changes return, so that they can follow a condition in a lambda."""
+
+
+class Changeable:
+    """What a lambda can change."""
+
+    def set(self, **attributes: Any) -> Done:
+        """Set attributes."""
+        for name, value in attributes.items():
+            setattr(self, name, value)
 
 
 @attrs.define
-class Asked:
+class Incoming(Changeable):
     """A request on its way to the mock, to be changed.
 
     Attributes:
-        state: The state behind the mock; `memory` is kept between requests.
-        sent: The headers as they came.
+        server: The server, whose `memory` is kept between requests.
+        headers: The headers as they came.
+        query: The query string.
+        client: The address and port that it comes from.
     """
 
-    state: MockState
+    server: MutantServer
     method: str
     path: str
-    sent: list[tuple[str, str]]
+    headers: list[tuple[str, str]]
     body: bytes
+    query: str
     client: tuple[str, int]
 
-    @property
-    def memory(self) -> dict[Any, Any]:
-        """What this mutant remembers of earlier requests."""
-        memory: dict[Any, Any] = self.state.__dict__.setdefault("memory", {})
-        return memory
+    def all(self, name: str) -> list[str]:
+        """Return every value of a header."""
+        return [value for key, value in self.headers if key == name]
 
     def __getitem__(self, name: str) -> str:
-        return ", ".join(value for key, value in self.sent if key == name)
+        return ", ".join(self.all(name))
 
-    def all(self, name: str) -> list[str]:
-        """Give every value of a header."""
-        return [value for key, value in self.sent if key == name]
-
-    def set(self, name: str, value: str | None) -> None:
+    def send(self, name: str, value: str | None) -> Done:
         """Send a header once, or not at all."""
-        self.sent = [pair for pair in self.sent if pair[0] != name]
-        self.sent += [] if value is None else [(name, value)]
+        self.headers = [pair for pair in self.headers if pair[0] != name]
+        self.headers += [] if value is None else [(name, value)]
+
+    def rewrite(self, pattern: str, replacement: str) -> Done:
+        """Replace what a pattern matches in the path."""
+        self.path = re.sub(pattern, replacement, self.path)
 
     @property
-    def place(self) -> tuple[str, str]:
-        """The bucket and the batch that the path names; empty where it names none."""
+    def batch(self) -> tuple[str, str]:
+        """The bucket and the batch that the path names; empty if it names none."""
         match = re.fullmatch(r"/v1/buckets/([^/]+)/batches/([^/]+)/cancel", self.path)
         return (unquote(match[1]), unquote(match[2])) if match else ("", "")
 
-    @place.setter
-    def place(self, place: tuple[str, str]) -> None:
-        self.path = "/v1/buckets/{}/batches/{}/cancel".format(*(quote(text, safe="") for text in place))
+    def address(self, bucket: str, batch: str) -> Done:
+        """Name another bucket and batch in the path."""
+        self.path = f"/v1/buckets/{quote(bucket, safe='')}/batches/{quote(batch, safe='')}/cancel"
 
     @property
     def exists(self) -> bool:
-        """Whether a batch of this name is anywhere."""
-        return self.place[1] in HOMES
+        """Whether a batch of this name is in any bucket."""
+        return self.batch[1] in BUCKETS
+
+    def has_status(self, status: str) -> bool:
+        """Check whether the batch has a status."""
+        wanted = (*self.batch, status)
+        return any((one.bucket_identifier, one.batch_id, one.status) == wanted for one in self.server.batches)
+
+    @property
+    def key(self) -> str:
+        """The key; empty if there is none."""
+        scheme, _, key = self["authorization"].partition(" ")
+        return key if scheme.lower() == "bearer" else ""
+
+    def accept(self) -> Done:
+        """Pass as a request with a good key."""
+        self.send("authorization", f"Bearer {KEY}")
+
+    def find(self) -> Done:
+        """Pass as a request in the namespace of the batches."""
+        self.send("x-namespace", NAMESPACE)
+
+    def lose(self) -> Done:
+        """Pass as a request in an unknown namespace."""
+        self.send("x-namespace", "nowhere")
+
+    def fail(self, fault: str) -> Done:
+        """Meet a fault of the mock."""
+        self.server.fail_next(fault)
+
+    def find_bucket(self) -> Done:
+        """Find a batch whatever its bucket."""
+        self.address(BUCKETS[self.batch[1]], self.batch[1])
 
 
 @attrs.define
-class Reply:
-    """An answer of the mock, to be changed.
+class Outgoing(Changeable):
+    """A response of the mock, to be changed.
 
     Attributes:
-        asked: What was asked, before the mutant changed it.
+        asked: The request, before the mutant changed it.
         body: The body's JSON.
-        raw: The body's bytes, where they are to be others than those of `body`.
-        more: More headers, besides those that come once.
+        raw: The body's bytes, where they are not those of `body`.
+        more: More headers, besides those that occur once.
+        tail: Bytes that follow the body, after its announced length.
     """
 
-    asked: Asked
+    asked: Incoming
     status: int
     headers: dict[str, str]
-    body: Any
+    body: Any = None
     raw: bytes | None = None
     more: list[tuple[str, str]] = attrs.Factory(list)
+    tail: bytes = b""
 
-    def error(self, status: int, **details: Any) -> None:
-        """Answer with an error instead."""
-        error = {"message": "no", "type": "SomeError", "details": details or None}
-        self.status, self.body = status, {"success": False, "status": status, "error": error}
+    def error(self, status: int) -> Done:
+        """Respond with an error instead."""
+        self.status = status
+        self.body = {"success": False, "status": status, "error": {"message": "no", "type": "E", "details": None}}
         self.headers.pop("allow", None)
         if status == 401:
             self.headers["www-authenticate"] = "Bearer"
 
-    def put(self, status: str, namespace: str | None = None, *, answer: int | None = None) -> None:
-        """Give the batch of the request another status behind the mock's back, and answer with its task."""
-        state = self.asked.state
-        namespace = namespace or self.asked["x-namespace"] or None
-        old = state.batch(*self.asked.place, namespace=namespace).to_dict()
-        state.add_batch(**{**old, "status": status})
-        if answer is not None:
-            self.status, self.body = answer, state.batch(*self.asked.place, namespace=namespace).task()
+    def in_error(self, **values: Any) -> Done:
+        """Set fields of the error in the body."""
+        self.body["error"].update(values)
+
+    def html(self) -> Done:
+        """Respond with a page."""
+        self.headers["content-type"] = "text/html"
+        self.raw = b"<h1>no</h1>"
+
+    def add_to_json(self, more: bytes) -> Done:
+        """Write one more field into the body's bytes."""
+        self.raw = json.dumps(self.body).encode()[:-1] + b", " + more + b"}"
+
+    def put(self, status: str, namespace: str | None = None, *, show: bool = False) -> Done:
+        """Give the batch of the request another status behind the mock's back, and show it if asked to."""
+        server, asked = self.asked.server, self.asked
+        batch = server.batch(*asked.batch, namespace=namespace or asked["x-namespace"] or None).to_dict()
+        task = server.add_batch(**{**batch, "status": status}).task()
+        if show:
+            self.status, self.body = 200, task
+
+    async def send(self, send: Send) -> None:
+        """Send it."""
+        body = json.dumps(self.body).encode() if self.raw is None else self.raw
+        if self.status in {204, 304}:
+            body = b""
+        pairs = [*{**self.headers, "content-length": str(len(body))}.items(), *self.more]
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in pairs]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        if self.tail:
+            send.__self__.transport.write(self.tail)  # type: ignore[attr-defined] # uvicorn's, as for the mock's faults
+        await send({"type": "http.response.body"})
 
 
-Ask = Callable[[Asked], object]
-Change = Callable[[Reply], object]
+Ask = Callable[[Incoming], object]
+"""Changes a request, or returns an Outgoing, which is sent so that the mock does not see the request."""
+
+Change = Callable[[Outgoing], object]
 
 
 @attrs.frozen
@@ -129,45 +204,57 @@ class Mutant:
     Attributes:
         clauses: The clauses that it breaks; one of them must notice.
         ask: Changes the request before the mock sees it.
-        answer: Changes the answer.
-        status: Of which answers; None for all.
-        look_behind: Whether only a look behind the server shows it.
-        tail: Gives bytes that follow an answer, behind its announced length.
+        change: Changes the response.
+        status: Of which responses; None for all.
+        needs_state: Whether only the state behind the server shows it.
     """
 
-    clauses: tuple[Clause, ...]
-    ask: Ask | None = None
-    answer: Change | None = None
+    clauses: tuple[Clause, ...] = ()
+    ask: Ask = lambda _: None
+    change: Change | None = None
     status: int | None = None
-    look_behind: bool = False
-    tail: Callable[[Asked], bytes] | None = None
+    needs_state: bool = False
 
-    def wrap(self, app: ASGIApp, state: MockState) -> ASGIApp:
-        """Put the breach in front of the mock."""
 
-        async def mutated(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["path"].startswith("/_mock"):
-                await app(scope, receive, send)
+class MutantServer(MockServer):
+    """The mock with a breach in front of it, or with none."""
+
+    def __init__(self, mutant: Mutant | None = None) -> None:
+        super().__init__(api_key=MOCK_KEY)
+        self.memory: dict[Any, Any] = {}
+        self._mutant = mutant
+
+    def app(self) -> ASGIApp:
+        """Return the app to serve."""
+        app, mutant = super().app(), self._mutant
+        if mutant is None:
+            return app
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            asked = Incoming(
+                self,
+                method=scope["method"],
+                path=scope["raw_path"].decode(),
+                headers=[(name.decode(), value.decode("latin-1")) for name, value in scope["headers"]],
+                body=await Request(scope, receive).body(),
+                query=scope["query_string"].decode(),
+                client=tuple(scope["client"]),
+            )
+            before = attrs.evolve(asked, headers=[*asked.headers])
+            instead = mutant.ask(asked)
+            if isinstance(instead, Outgoing):
+                await instead.send(send)
                 return
-            body, more = b"", True
-            while more:
-                part = await receive()
-                body, more = body + part.get("body", b""), part.get("more_body", False)
-            sent = [(name.decode(), value.decode("latin-1")) for name, value in scope["headers"]]
-            asked = Asked(state, scope["method"], scope["raw_path"].decode(), sent, body, tuple(scope["client"]))
-            asked.memory["query"] = scope["query_string"].decode()
-            before = attrs.evolve(asked, sent=list(sent))
-            if self.ask:
-                self.ask(asked)
-            encoded = [(name.encode(), value.encode("latin-1")) for name, value in asked.sent]
-            changed = {**scope, "method": asked.method, "raw_path": asked.path.encode(), "headers": encoded}
-            unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+            unread: list[Message] = [{"type": "http.request", "body": asked.body}]
 
             async def receive_again() -> Message:
                 return unread.pop() if unread else await receive()
 
-            if self.answer is None and not self.tail:
-                await app(changed, receive_again, send)
+            headers = [(name.encode(), value.encode("latin-1")) for name, value in asked.headers]
+            changed = {**scope, "method": asked.method, "raw_path": asked.path.encode(), "headers": headers}
+            if mutant.change is None:
+                await app(changed, receive_again, send)  # uvicorn's own, which faults need
                 return
             messages: list[Message] = []
 
@@ -175,634 +262,548 @@ class Mutant:
                 messages.append(message)
 
             await app(changed, receive_again, keep)
-            await self._answered(before, messages, send)
+            body = b"".join(message.get("body", b"") for message in messages[1:])
+            plain = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
+            response = Outgoing(before, messages[0]["status"], plain, json.loads(body) if body else None)
+            if mutant.status in {None, response.status}:
+                waiting = mutant.change(response)
+                if asyncio.iscoroutine(waiting):
+                    await waiting
+            await response.send(send)
 
-        return mutated
-
-    async def _answered(self, asked: Asked, messages: list[Message], send: Send) -> None:
-        body = b"".join(message.get("body", b"") for message in messages[1:])
-        if self.tail:  # by hand, since uvicorn keeps what it sends to its announced length
-            lines = [f"HTTP/1.1 {messages[0]['status']} x".encode(), b"connection: close"]
-            lines += [name + b": " + value for name, value in messages[0]["headers"]]
-            transport = send.__self__.transport  # type: ignore[attr-defined] # see the mock
-            transport.write(b"\r\n".join([*lines, b"", (body if asked.method != "HEAD" else b"") + self.tail(asked)]))
-            transport.close()
-            return
-        headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
-        reply = Reply(asked, messages[0]["status"], headers, json.loads(body) if body else None)
-        if self.answer is not None and self.status in {None, reply.status}:
-            waiting = self.answer(reply)
-            if asyncio.iscoroutine(waiting):
-                await waiting
-        raw = json.dumps(reply.body).encode() if reply.raw is None else reply.raw
-        if reply.status in {204, 304}:
-            raw = b""
-        reply.headers["content-length"] = str(len(raw))
-        pairs = [*reply.headers.items(), *reply.more]
-        encoded = [(name.encode(), value.encode("latin-1")) for name, value in pairs]
-        await send({"type": "http.response.start", "status": reply.status, "headers": encoded})
-        await send({"type": "http.response.body", "body": raw})
+        return serve
 
 
-MUTANTS: dict[str, Mutant] = {
-    "bytes behind the body": Mutant((c.framing,), tail=lambda _: b"\n"),
-    "HEAD gets a body": Mutant((c.framing,), tail=lambda asked: b"{}" if asked.method == "HEAD" else b""),
-}
+# Changes that take more than a line.
 
 
-def answering(
-    name: str, *clauses: Clause, status: int | None = 200, look_behind: bool = False
-) -> Callable[[Change], Change]:
-    """Register a mutant that changes answers of a status; None for all."""
-
-    def register(change: Change) -> Change:
-        assert name not in MUTANTS
-        MUTANTS[name] = Mutant(clauses, answer=change, status=status, look_behind=look_behind)
-        return change
-
-    return register
+def pick(position: int, name: str) -> Ask:
+    """Take one of the values of a header that occurs more than once."""
+    return lambda asked: asked.all(name) and asked.send(name, asked.all(name)[position])
 
 
-def asking(name: str, *clauses: Clause, look_behind: bool = False) -> Callable[[Ask], Ask]:
-    """Register a mutant that changes requests."""
+def remember(name: str, condition: Callable[[Incoming], object], by: Callable[[Incoming], object]) -> Ask:
+    """Keep a header of some requests for later ones that lack it."""
 
-    def register(change: Ask) -> Ask:
-        assert name not in MUTANTS
-        MUTANTS[name] = Mutant(clauses, ask=change, look_behind=look_behind)
-        return change
+    def ask(asked: Incoming) -> None:
+        if condition(asked):
+            asked.server.memory[by(asked)] = asked[name]
+        elif not asked[name]:
+            asked.send(name, asked.server.memory.get(by(asked)))
 
-    return register
-
-
-# What rows are made of.
+    return ask
 
 
-def field(name: str, value: Any) -> Change:
-    """Set a field of the body."""
-    return lambda reply: reply.body.__setitem__(name, value)
+def alike(normalize: Callable[[str], str]) -> Ask:
+    """Take identifiers for equal that are so once normalized."""
+    known = {normalize(text): text for text in (*BUCKETS, *BUCKETS.values())}
+
+    def ask(asked: Incoming) -> None:
+        if asked.batch[1]:
+            asked.address(*(known.get(normalize(text), text) for text in asked.batch))
+
+    return ask
 
 
-def inner(name: str, value: Any) -> Change:
-    """Set a field of the error in the body."""
-    return lambda reply: reply.body["error"].__setitem__(name, value)
+def alike_namespace(normalize: Callable[[str], str]) -> Ask:
+    """Take namespaces for equal that are so once normalized."""
 
-
-def without(name: str) -> Change:
-    """Take a field out of the body."""
-    return lambda reply: reply.body.pop(name)
-
-
-def body(make: Callable[[Any], Any]) -> Change:
-    """Make another body of the body."""
-    return lambda reply: setattr(reply, "body", make(reply.body))
-
-
-def raw(make: Callable[[bytes], bytes], media: str = "application/json") -> Change:
-    """Make other bytes of the body's."""
-
-    def change(reply: Reply) -> None:
-        reply.headers["content-type"] = media
-        reply.raw = make(json.dumps(reply.body).encode())
-
-    return change
-
-
-def header(name: str, value: str | None) -> Change:
-    """Set a header, or leave it out."""
-
-    def change(reply: Reply) -> None:
-        reply.headers.pop(name, None)
-        reply.headers.update({} if value is None else {name: value})
-
-    return change
-
-
-def code(status: int) -> Change:
-    """Set the status and leave the rest."""
-    return lambda reply: setattr(reply, "status", status)
-
-
-def refuse(status: int, when: Callable[[Asked], object] = lambda _: True, **details: Any) -> Change:
-    """Answer with an error, for some requests."""
-    return lambda reply: reply.error(status, **details) if when(reply.asked) else None
-
-
-def pick(at: int, name: str) -> Ask:
-    """Take one of the values of a header that comes more than once."""
-    return lambda asked: asked.set(name, asked.all(name)[at]) if asked.all(name) else None
-
-
-def good(when: Callable[[Asked], object]) -> Ask:
-    """Let some requests pass as ones with a good key."""
-    return lambda asked: asked.set("authorization", f"Bearer {KEY}") if when(asked) else None
-
-
-def sent_key(asked: Asked, scheme: str = "bearer ") -> str | None:
-    """Give the key that a request has in a scheme."""
-    value = asked["authorization"]
-    return value[len(scheme) :] if value.lower().startswith(scheme) else None
-
-
-def alike(norm: Callable[[str], str]) -> Ask:
-    """Take identifiers for equal that are so after a change to both."""
-    known = {norm(text): text for text in (*HOMES, *HOMES.values())}
-
-    def change(asked: Asked) -> None:
-        bucket, batch = asked.place
-        if batch:
-            asked.place = known.get(norm(bucket), bucket), known.get(norm(batch), batch)
-
-    return change
-
-
-def alike_namespace(norm: Callable[[str], str]) -> Ask:
-    """Likewise for namespaces."""
-
-    def change(asked: Asked) -> None:
+    def ask(asked: Incoming) -> None:
         sent = asked["x-namespace"].encode("latin-1").decode("utf-8", "replace")
-        known = {norm(text): text for text in (NAMESPACE, asked.state.add_namespace(NAMESPACE))}
-        if norm(sent) in known:
-            asked.set("x-namespace", known[norm(sent)])
+        known = {normalize(text): text for text in (NAMESPACE, asked.server.add_namespace(NAMESPACE))}
+        if normalize(sent) in known:
+            asked.send("x-namespace", known[normalize(sent)])
 
-    return change
+    return ask
+
+
+def up_to(end: str) -> Callable[[str], str]:
+    return lambda text: text.partition(end)[0]
 
 
 def unaccented(text: str) -> str:
-    """Take accents off."""
     return "".join(part for part in unicodedata.normalize("NFKD", text) if not unicodedata.combining(part))
 
 
-def number(text: str) -> str:
-    """Read the digits of a text as a number, as they are written anywhere in the world."""
+def numbered(text: str) -> str:
+    """Read the digits of a text as a number, however they are written."""
     return re.sub(r"\d+", lambda match: str(int(match[0])), text)
 
 
-def again(reply: Reply) -> bool:
-    """Tell whether the path was asked for before."""
-    seen = reply.asked.memory.setdefault("seen", set())
-    before = reply.asked.path in seen
-    seen.add(reply.asked.path)
+def unpunctuated(text: str) -> str:
+    return re.sub("[-_]", "", text)
+
+
+def by_task_id(asked: Incoming) -> None:
+    """Find batches by the id of their task."""
+    for batch in asked.server.batches:
+        if batch.task_id == asked.batch[1]:
+            asked.address(batch.bucket_identifier, batch.batch_id)
+
+
+def batch_of_the_body(asked: Incoming) -> None:
+    """Find the batch that a JSON object in the body names, in the bucket of the path."""
+    if asked.batch[1] and asked.body[:1] == b"{" and b'"batch_id"' in asked.body:
+        asked.address(asked.batch[0], json.loads(asked.body)["batch_id"])
+
+
+def again(response: Outgoing) -> bool:
+    """Check whether the path was requested before."""
+    seen: set[str] = response.asked.server.memory.setdefault("seen", set())
+    before = response.asked.path in seen
+    seen.add(response.asked.path)
     return before
 
 
-ANSWERS: tuple[tuple[str, tuple[Clause, ...], int | None, Change], ...] = (
-    # The task.
-    *((f"200 without {name}", (c.task_schema,), 200, without(name)) for name in ("task_id", "task_type", "status")),
-    *((f"200 with null {name}", (c.task_schema,), 200, field(name, None))
-      for name in ("task_id", "task_type", "status", "inputs", "outputs")),
-    ("a status outside the enum", (c.task_schema,), 200, field("status", "STOPPED")),
-    ("British CANCELLED", (c.task_schema,), 200, field("status", "CANCELLED")),
-    ("a lower-case status", (c.task_schema,), 200, field("status", "canceled")),
-    ("a type outside the enum", (c.task_schema,), 200, field("task_type", "api_buckets_batches_cancel")),
-    ("a number for task_id", (c.task_schema,), 200, field("task_id", 7)),
-    ("an object for inputs", (c.task_schema,), 200, field("inputs", {"a": 1})),
-    ("numbers in inputs", (c.task_schema,), 200, field("inputs", ["a", 1])),
-    ("lists in outputs", (c.task_schema,), 200, field("outputs", [["a"]])),
-    ("a string for additional_data", (c.task_schema,), 200, field("additional_data", "none")),
-    ("a list for additional_data", (c.task_schema,), 200, field("additional_data", [])),
-    ("an object for error_message", (c.task_schema,), 200, field("error_message", {"message": "x"})),
-    ("another known type", (c.task_type,), 200, field("task_type", "thumbnail")),
-    ("200 with status IN_PROGRESS", (c.task_canceled,), 200, field("status", "IN_PROGRESS")),
-    ("error_message where none is due", (c.error_message_absent,), 200,
-     lambda r: field("error_message", r.body["error_message"] or "stale")(r)),
-    ("error_message never there", (c.error_message_due,), 200, without("error_message")),
-    ("error_message cut short", (c.error_message_due,), 200,
-     lambda r: field("error_message", r.body["error_message"] and r.body["error_message"][:3])(r)),
-    ("error_message is the whole error as text", (c.error_message_due,), 200,
-     lambda r: field("error_message", str((r.body["additional_data"] or {}).get("error") or "") or None)(r)),
-    ("a query forces it", (c.style,), 400,
-     lambda r: r.put("CANCELED", answer=200) if "force=true" in r.asked.memory["query"] else None),
-    ("the type of an error in another language", (c.accept,), 404,
-     lambda r: inner("type", "NichtGefunden")(r) if r.asked["accept-language"] == "de" else None),
-    ("a 404 lists what there is", (c.elsewhere_tells_nothing,), 404,
-     lambda r: inner("details", {"known": [*HOMES]})(r) if r.asked.place[0] in HOMES.values() else None),
-    ("X-Namespace must be given", (c.namespace_elsewhere,), None,
-     lambda r: r.error(422) if not r.asked["x-namespace"] and r.status == 404 else None),
-    ("the key in an answer, percent-encoded", (c.key_not_repeated,), 200,
-     field("debug", "".join(f"%{ord(character):02x}" for character in KEY))),
-    ("the error is in the first answer only", (c.idempotent, c.idempotent_simultaneous), 200,
-     lambda r: r.body.update(additional_data={}, error_message=None) if again(r) else None),
-    ("the task wrapped in data", (c.task_schema,), 200, body(lambda task: {"data": task})),
-    ("the task in a list", (c.task_schema,), 200, body(lambda task: [task])),
-    ("201 for 200", (c.documented_status, c.cancel), 200, code(201)),
-    ("202 for 200", (c.documented_status, c.cancel), 200, code(202)),
-    ("204 for 200", (c.documented_status, c.cancel), 200, code(204)),
-    ("a new task_id with each answer", (c.idempotent, c.idempotent_simultaneous), 200,
-     lambda r: r.body.update(task_id=f"task_{time.monotonic_ns()}")),
-    ("one task_id for all", (c.one_task_each,), 200, field("task_id", "task_1")),
-    ("a field more in the second answer", (c.idempotent, c.idempotent_simultaneous), 200,
-     lambda r: again(r) and field("already", True)(r)),
-    ("second cancel 409", (c.idempotent, c.idempotent_simultaneous), 200, lambda r: r.error(409) if again(r) else None),
-    ("second cancel 400", (c.idempotent, c.idempotent_simultaneous), 200, lambda r: r.error(400) if again(r) else None),
-    # The form of every answer.
-    ("text/plain", (c.content_type,), None, header("content-type", "text/plain")),
-    ("no content type on errors", (c.content_type,), 404, header("content-type", None)),
-    ("two content types", (c.headers_once,), None, lambda r: r.more.append(("content-type", "application/json"))),
-    ("JSON cut short", (c.json_,), 200, raw(lambda text: text[:-2])),
-    ("NaN in JSON", (c.json_,), 200, raw(lambda text: text[:-1] + b', "score": NaN}')),
-    ("a name twice in JSON", (c.json_,), 200, raw(lambda text: text[:-1] + b', "status": "CANCELED"}')),
-    ("JSON in Latin-1", (c.json_,), 200, raw(lambda text: text[:-1] + b', "note": "\xfc"}')),
-    ("HTML 404", (c.content_type, c.error_envelope), 404, raw(lambda _: b"<h1>Not Found</h1>", "text/html")),
-    ("an empty 404", (c.json_, c.error_envelope), 404, raw(lambda _: b"")),
-    ("FastAPI's detail", (c.error_envelope,), 404, body(lambda _: {"detail": "Not Found"})),
-    ("error as a string", (c.error_envelope,), 401, field("error", "unauthorized")),
-    ("an error without a type", (c.error_envelope,), 400, lambda r: r.body["error"].pop("type")),
-    ("an error without success", (c.error_envelope,), 404, without("success")),
-    ("details as text", (c.error_envelope,), 400, inner("details", "COMPLETED")),
-    ("the envelope's status is always 500", (c.envelope_status,), 404, field("status", 500)),
-    ("success true in an error", (c.error_envelope, c.envelope_status), 404, field("success", True)),
-    ("errors with status 200", (c.unknown_batch,), 404, code(200)),
-    ("404 for a wrong key", (c.key_in_full,), 401, refuse(404)),
-    ("403 for a wrong key", (c.key_in_full,), 401, refuse(403)),
-    ("401 without WWW-Authenticate", (c.www_authenticate,), 401, header("www-authenticate", None)),
-    ("401 that asks for Basic", (c.www_authenticate,), 401, header("www-authenticate", 'Basic realm="api"')),
-    ("405 without Allow", (c.allow,), 405, header("allow", None)),
-    ("405 that allows GET", (c.allow,), 405, header("allow", "GET")),
-    ("404 for another method", (c.method,), 405, refuse(404)),
-    ("the key in a 401", (c.key_not_repeated,), 401,
-     lambda r: inner("message", f"unknown: {r.asked['authorization']}")(r)),
-    ("the key in a header", (c.key_not_repeated,), None,
-     lambda r: header("x-debug", r.asked["authorization"].encode("ascii", "replace").decode() or "none")(r)),
-    ("the key in the task", (c.key_not_repeated,), 200, lambda r: field("by", r.asked["authorization"][7:])(r)),
-    # Finished batches.
-    ("a finished batch is cancelled", (c.finished,), 400, lambda r: r.put("CANCELED", answer=200)),
-    ("a finished batch is refused, and cancelled", (c.finished_unchanged, c.finished), 400,
-     lambda r: r.put("CANCELED")),
-    ("409 for a finished batch", (c.finished,), 400, refuse(409)),
-    ("404 for a finished batch", (c.finished,), 400, refuse(404)),
-    ("details do not name the status", (c.finished_details,), 400, inner("details", {})),
-    ("details name another status", (c.finished_details,), 400, inner("details", {"status": "FAILED"})),
-    ("a finished batch changes its status", (c.finished_unchanged,), 400,
-     lambda r: inner("details", {"status": "FAILED"})(r)
-     if any(batch.status == "CANCELED" for batch in r.asked.state.batches) else None),
-    # The order of the checks.
-    ("the key before the method", (c.method_before_key,), 405, refuse(401, lambda a: not a["authorization"])),
-    ("the batch before the key", (c.key_before_batch,), 401, refuse(404, lambda a: "contract-test-" in a.path)),
-    ("the status before the key", (c.key_before_status,), 401, refuse(400, lambda a: "btch_9" in a.path)),
-    ("400 for an unknown path", (c.unknown_path,), 404, refuse(400, lambda a: not a.path.endswith("/cancel"))),
-    # Other methods, and what they give away.
-    ("OPTIONS gives 200", (c.method,), 405, lambda r: code(200)(r) if r.asked.method == "OPTIONS" else None),
-    ("OPTIONS gives 204 to whoever asks", (c.method,), 405,
-     lambda r: code(204)(r) if r.asked.method == "OPTIONS" else None),
-    ("HEAD gives 200", (c.method,), 405, lambda r: code(200)(r) if r.asked.method == "HEAD" else None),
-    ("TRACE repeats the request", (c.key_not_repeated, c.method), 405,
-     lambda r: [code(200)(r), raw(lambda _: repr(r.asked.sent).encode(), "message/http")(r)]
-     if r.asked.method == "TRACE" else None),
-    ("HEAD tells by a header", (c.method_tells_nothing,), 405,
-     lambda r: header("x-batch", "here")(r) if r.asked.method == "HEAD" and r.asked.exists else None),
-    ("GET tells in its details", (c.method_tells_nothing,), 405,
-     lambda r: inner("details", {"found": r.asked.exists})(r)),
-    ("OPTIONS tells by its Allow", (c.method_tells_nothing,), 405,
-     lambda r: header("allow", "POST, OPTIONS")(r) if r.asked.exists else None),
-    ("OPTIONS asks for the batch first", (c.method,), 405,
-     refuse(404, lambda a: a.method == "OPTIONS" and not a.exists)),
-    # What a refusal gives away.
-    ("a 404 says where the batch is", (c.elsewhere_tells_nothing,), 404,
-     lambda r: inner("message", "It is in another bucket.")(r) if r.asked.exists else None),
-    ("a 404 says that the batch is somewhere", (c.elsewhere_tells_nothing,), 404,
-     lambda r: inner("details", {"exists": True})(r) if r.asked.exists else None),
-    ("a 404 of another type for what is elsewhere", (c.elsewhere_tells_nothing,), 404,
-     lambda r: inner("type", "WrongNamespaceError")(r) if r.asked.exists and r.asked["x-namespace"] == "empty_one"
-     else None),
-    ("a 404 has a header for what is elsewhere", (c.elsewhere_tells_nothing,), 404,
-     lambda r: header("x-shard", "3")(r) if r.asked.exists else None),
-    ("a 401 tells whether the batch is there", (c.key_before_batch,), 401,
-     lambda r: inner("details", {"batch": "known"})(r) if r.asked.exists else None),
-    # Style, Accept, and bodies.
-    ("400 for an unknown query", (c.style,), None, refuse(400, lambda a: "x=1" in a.memory["query"])),
-    ("X-HTTP-Method-Override counts", (c.style,), None, refuse(405, lambda a: a["x-http-method-override"] == "GET")),
-    ("HTML errors for browsers", (c.content_type, c.error_envelope), None,
-     lambda r: raw(lambda _: b"<h1>no</h1>", "text/html")(r) if "html" in r.asked["accept"] else None),
-    ("problem+json for who asks for it", (c.content_type,), None,
-     lambda r: header("content-type", "application/problem+json")(r) if "problem" in r.asked["accept"] else None),
-    ("406 for XML", (c.accept,), None, refuse(406, lambda a: "xml" in a["accept"])),
-    ("406 without Accept", (c.accept,), None, refuse(406, lambda a: not a["accept"])),
-    ("400 for a body that is not valid JSON", (c.body_means_nothing,), None, refuse(400, lambda a: b"{not" in a.body)),
-    ("422 for any body", (c.body_means_nothing,), 404, refuse(422, lambda a: a.body)),
-    ("415 for plain text", (c.body_means_nothing,), None, refuse(415, lambda a: "text/plain" in a["content-type"])),
-    ("411 without a length", (c.length_unannounced, c.framing), None,
-     refuse(411, lambda a: not a["content-length"] and a.method == "POST")),
-    ("501 for chunks", (c.length_unannounced, c.no_server_error), None,
-     refuse(501, lambda a: "chunked" in a["transfer-encoding"])),
-)  # fmt: skip
-for _name, _clauses, _status, _change in ANSWERS:
-    answering(_name, *_clauses, status=_status)(_change)
-
-BEHIND: tuple[tuple[str, Clause, int, Change], ...] = (
-    ("inputs lost on cancelling", c.task_kept, 200, field("inputs", [])),
-    ("outputs dropped from the answer", c.task_kept, 200, field("outputs", [])),
-    ("the error lost on cancelling", c.task_kept, 200,
-     lambda r: r.body.update(additional_data={"job_id": "j"}, error_message=None)),
-    ("an object's error flattened on cancelling", c.task_kept, 200,
-     lambda r: (r.body["additional_data"] or {}).update(error=r.body["error_message"])),
-    ("additional data lost on cancelling", c.task_kept, 200, lambda r: r.body.update(additional_data=None,
-                                                                                   error_message=None)),
-    ("200, but not cancelled", c.canceled_afterwards, 200, lambda r: r.put("IN_PROGRESS")),
-    ("503 without Retry-After", c.retry_after, 503, header("retry-after", None)),
-    ("two Retry-Afters", c.headers_once, 429, lambda r: r.more.append(("retry-after", "9"))),
-    ("SKIPPED can be cancelled", c.finished_every_status, 400,
-     lambda r: code(200)(r) if "SKIPPED" in str(r.body) else None),
-    ("a refusal that cancels", c.refusal_changes_nothing, 401,
-     lambda r: r.put("CANCELED", NAMESPACE) if "btch_1/" in r.asked.path else None),
-    ("another method cancels behind a 405", c.refusal_changes_nothing, 405,
-     lambda r: r.put("CANCELED", NAMESPACE) if r.asked.place == ("bkt_a", "btch_1") else None),
-    ("a batch of another namespace is cancelled behind a 404", c.refusal_changes_nothing, 404,
-     lambda r: r.put("CANCELED", NAMESPACE)
-     if r.asked.place == ("bkt_a", "btch_1") and r.asked["x-namespace"] == "empty_one" else None),
-)  # fmt: skip
-for _name, _clause, _of, _change in BEHIND:
-    answering(_name, _clause, status=_of, look_behind=True)(_change)
-
-ASKS: tuple[tuple[str, tuple[Clause, ...], Ask], ...] = (
-    # The key.
-    ("the key is not looked at", (c.no_key,), good(lambda a: True)),
-    ("any bearer key will do", (c.key_in_full,), good(sent_key)),
-    ("a prefix of the key will do", (c.key_in_full,), good(lambda a: sent_key(a) and KEY.startswith(str(sent_key(a))))),
-    ("more than the key will do", (c.key_in_full,), good(lambda a: (sent_key(a) or "").startswith(KEY))),
-    ("the end of the key is not looked at", (c.key_in_full,), good(lambda a: (sent_key(a) or "")[:-1] == KEY[:-1])),
-    ("keys in any case", (c.key_in_full,), good(lambda a: (sent_key(a) or "").lower() == KEY.lower())),
-    ("Basic with the key will do", (c.other_scheme,), good(lambda a: sent_key(a, "basic "))),
-    ("a bare key will do", (c.other_scheme,), good(lambda a: a["authorization"] == KEY)),
-    ("the key in X-API-Key will do", (c.key_elsewhere,), good(lambda a: a["x-api-key"] == KEY)),
-    ("the key in the query will do", (c.key_elsewhere,), good(lambda a: f"api_key={KEY}" in a.memory["query"])),
-    ("the key in a cookie will do", (c.key_elsewhere,), good(lambda a: KEY in a["cookie"])),
-    ("only Bearer with a capital", (c.scheme_any_case,),
-     lambda a: None if a["authorization"].startswith("Bearer ") else a.set("authorization", None)),
-    # A header that comes twice.
-    ("any of the keys counts", (c.header_twice,), good(lambda a: f"Bearer {KEY}" in a.all("authorization"))),
-    ("any of the namespaces counts", (c.header_twice,),
-     lambda a: a.set("x-namespace", NAMESPACE) if NAMESPACE in a.all("x-namespace") else None),
-    # What an earlier request leaves behind.
-    ("the connection keeps the key", (c.connection_remembers_nothing, c.no_key),
-     lambda a: a.memory.__setitem__(a.client, a["authorization"]) if KEY in a["authorization"]
-     else None if a["authorization"] else a.set("authorization", a.memory.get(a.client))),
-    ("the connection keeps the namespace", (c.connection_remembers_nothing,),
-     lambda a: a.memory.__setitem__(a.client, a["x-namespace"]) if a["x-namespace"] == NAMESPACE
-     else None if a["x-namespace"] else a.set("x-namespace", a.memory.get(a.client))),
-    ("the machine keeps the key", (c.connection_remembers_nothing, c.no_key),
-     lambda a: a.memory.__setitem__(a.client[0], a["authorization"]) if KEY in a["authorization"]
-     else None if a["authorization"] else a.set("authorization", a.memory.get(a.client[0]))),
-    # Bodies.
-    ("a body names the namespace", (c.body_means_nothing,),
-     lambda a: a.set("x-namespace", NAMESPACE) if b'"namespace"' in a.body else None),
-    ("a body names the batch", (c.body_means_nothing,),
-     lambda a: setattr(a, "place", ("bkt_a", "btch_9")) if b'"batch_id"' in a.body and a.place[1] else None),
-    ("a body names a batch in the bucket", (c.body_means_nothing,),
-     lambda a: setattr(a, "place", (a.place[0], json.loads(a.body)["batch_id"]))
-     if a.body[:1] == b"{" and b'"batch_id"' in a.body and a.place[1] else None),
-    ("a form changes the method", (c.body_means_nothing,),
-     lambda a: setattr(a, "method", "DELETE") if b"_method=DELETE" in a.body else None),
-    ("a form has the key", (c.key_elsewhere,), good(lambda a: f"api_key={KEY}".encode() in a.body)),
-    ("a proxy's user needs no key", (c.key_elsewhere,), good(lambda a: a["x-forwarded-user"])),
-    ("a page of this machine needs no key", (c.key_elsewhere,), good(lambda a: "localhost" in a["origin"])),
-    ("cancelled batches need no key", (c.no_key,),
-     good(lambda a: any((batch.bucket_identifier, batch.batch_id, batch.status) == (*a.place, "CANCELED")
-                        for batch in a.state.batches))),
-    ("a key up to a dot", (c.key_in_full,), good(lambda a: (sent_key(a) or "").partition(".")[0] == KEY)),
-    ("Bearer twice", (c.key_in_full,), good(lambda a: sent_key(a) == f"Bearer {KEY}")),
-    ("a key in base64", (c.key_in_full,),
-     good(lambda a: sent_key(a) == base64.b64encode(KEY.encode()).decode())),
-    ("a key as a parameter", (c.key_in_full,), good(lambda a: sent_key(a) == f'token="{KEY}"')),
-    ("everybody keeps the last namespace", (c.connection_remembers_nothing,),
-     lambda a: a.memory.__setitem__("last", a["x-namespace"]) if a["x-namespace"] in {NAMESPACE, "empty_one"}
-     else None if a["x-namespace"] else a.set("x-namespace", a.memory.get("last"))),
-    # Where batches are.
-    ("a namespace in another header", (c.namespace_elsewhere,),
-     lambda a: a.set("x-namespace", a["x-namespace"] or a["x-tenant"] or None)),
-    ("a namespace in the query", (c.namespace_elsewhere,),
-     lambda a: a.set("x-namespace", NAMESPACE) if f"ns={NAMESPACE}" in a.memory["query"] else None),
-    ("a namespace in a cookie", (c.namespace_elsewhere,),
-     lambda a: a.set("x-namespace", NAMESPACE) if f"namespace={NAMESPACE}" in a["cookie"] else None),
-    ("another header has the path", (c.style,),
-     lambda a: setattr(a, "path", a["x-original-url"] or a.path)),
-    ("the query names the bucket", (c.style,),
-     lambda a: setattr(a, "place", ("none", a.place[1])) if "identifier=contract" in a.memory["query"] else None),
-    ("any bucket, by a dash", (c.identifier_exact,),
-     lambda a: setattr(a, "place", (HOMES[a.place[1]], a.place[1])) if a.exists and a.place[0] == "-" else None),
-    ("the query names the batch", (c.style,),
-     lambda a: setattr(a, "place", ("bkt_a", a.memory["query"])) if "batch_id=" in a.memory["query"] else None),
-    ("only Accept: application/json", (c.accept,),
-     lambda a: None if a["accept"] == "application/json" else setattr(a, "path", "/v1/none")),
-    ("the namespace is not looked at", (c.unknown_namespace, c.other_namespace),
-     lambda a: a.set("x-namespace", NAMESPACE)),
-    ("an unknown namespace is the default", (c.unknown_namespace,),
-     lambda a: a.set("x-namespace", NAMESPACE) if a["x-namespace"].startswith("contract-test-") else None),
-    ("other namespaces see the batches", (c.other_namespace,),
-     lambda a: a.set("x-namespace", NAMESPACE) if a["x-namespace"] == "empty_one" else None),
-    ("a forbidden namespace is unknown", (c.forbidden_namespace,),
-     lambda a: a.set("x-namespace", "nowhere") if a["x-namespace"] == "forbidden" else None),
-    ("no namespace by id", (c.namespace_by_id,),
-     lambda a: a.set("x-namespace", "nowhere") if a["x-namespace"].startswith("ns_") else None),
-    ("the bucket is not looked at", (c.unknown_bucket, c.other_bucket),
-     lambda a: setattr(a, "place", (HOMES[a.place[1]], a.place[1])) if a.exists else None),
-    ("batches of other buckets are found", (c.other_bucket,),
-     lambda a: setattr(a, "place", (HOMES[a.place[1]], a.place[1])) if a.exists and a.place[0] in HOMES.values()
-     else None),
-    ("GET will do", (c.method,), lambda a: setattr(a, "method", "POST") if a.method == "GET" else None),
-    ("QUERY will do", (c.method,), lambda a: setattr(a, "method", "POST") if a.method == "QUERY" else None),
-    ("any method will do", (c.method,), lambda a: setattr(a, "method", "POST")),
-    # Nearly equal.
-    ("batch ids compared by their beginning", (c.identifier_in_full,),
-     alike(lambda text: next((known for known in HOMES if text.startswith(known)), text))),
-    ("buckets compared by their end", (c.identifier_in_full,),
-     alike(lambda text: text[-5:] if text.endswith(("bkt_a", "bkt_b")) else text)),
-    ("identifiers in any case", (c.identifier_exact,), alike(str.lower)),
-    ("identifiers without accents", (c.identifier_exact,), alike(unaccented)),
-    ("identifiers in any width", (c.identifier_exact,), alike(lambda text: unicodedata.normalize("NFKC", text))),
-    ("identifiers by their number", (c.identifier_exact,), alike(number)),
-    ("identifiers without spaces around", (c.identifier_exact,), alike(str.strip)),
-    ("identifiers without what cannot be seen", (c.identifier_exact,),
-     alike(lambda text: text.replace("\u200b", ""))),
-    ("identifiers decoded twice", (c.identifier_exact,), alike(unquote)),
-    ("identifiers without .json", (c.identifier_exact, c.identifier_in_full),
-     alike(lambda text: text.removesuffix(".json"))),
-    ("identifiers without parameters", (c.identifier_exact, c.identifier_in_full),
-     alike(lambda text: text.partition(";")[0])),
-    ("identifiers without a query", (c.identifier_in_full,), alike(lambda text: text.partition("?")[0])),
-    ("identifiers without slashes", (c.identifier_exact,), alike(lambda text: text.strip("/"))),
-    ("identifiers up to a comma", (c.identifier_exact, c.identifier_in_full),
-     alike(lambda text: text.partition(",")[0])),
-    ("identifiers up to a colon", (c.identifier_in_full,), alike(lambda text: text.partition(":")[0])),
-    ("identifiers up to an at sign", (c.identifier_in_full,), alike(lambda text: text.partition("@")[0])),
-    ("identifiers up to a backslash", (c.identifier_in_full,), alike(lambda text: text.partition("\\")[0])),
-    ("identifiers up to a NUL", (c.identifier_exact, c.identifier_in_full),
-     alike(lambda text: text.partition("\0")[0])),
-    ("identifiers without the last newline", (c.identifier_exact,), alike(lambda text: text.removesuffix("\n"))),
-    ("identifiers in quotes", (c.identifier_exact,), alike(lambda text: text.strip('"'))),
-    ("identifiers without their prefix", (c.identifier_exact,),
-     alike(lambda text: text.removeprefix("btch_").removeprefix("bkt_"))),
-    ("identifiers behind a dot segment", (c.identifier_exact,), alike(lambda text: text.rpartition("/../")[2])),
-    ("identifiers with any punctuation", (c.identifier_exact,), alike(lambda text: re.sub(r"[-_]", "", text))),
-    ("namespaces in any case", (c.namespace_exact,), alike_namespace(str.lower)),
-    ("namespaces without accents", (c.namespace_exact,), alike_namespace(unaccented)),
-    ("namespaces by their number", (c.namespace_exact,), alike_namespace(number)),
-    ("the first of several namespaces", (c.unknown_namespace,), alike_namespace(lambda text: text.partition(",")[0])),
-    ("the last of several namespaces", (c.unknown_namespace,),
-     alike_namespace(lambda text: text.rpartition(",")[2])),
-    ("namespaces up to a colon", (c.unknown_namespace,), alike_namespace(lambda text: text.partition(":")[0])),
-    ("a namespace called null", (c.namespace_exact,),
-     lambda a: a.set("x-namespace", NAMESPACE) if a["x-namespace"] == "null" else None),
-    ("namespaces without parameters", (c.namespace_exact,), alike_namespace(lambda text: text.partition(";")[0])),
-    ("namespaces without slashes", (c.namespace_exact,), alike_namespace(lambda text: text.strip("/"))),
-    ("namespaces with any punctuation", (c.namespace_exact,), alike_namespace(lambda text: re.sub(r"[-_]", "", text))),
-    ("namespaces with or without ns_", (c.namespace_exact,), alike_namespace(lambda text: text.removeprefix("ns_"))),
-    ("namespaces in quotes", (c.namespace_exact,), alike_namespace(lambda text: text.strip('"'))),
-    ("any version of the API", (c.near_path,), lambda a: setattr(a, "path", a.path.replace("/v2/", "/v1/"))),
-    ("the path in any case", (c.near_path,), lambda a: setattr(a, "path", a.path.replace("CANCEL", "cancel"))),
-    ("a path without cancel", (c.near_path,),
-     lambda a: setattr(a, "path", re.sub(r"(/batches/[^/]+)$", r"\1/cancel", a.path))),
-    ("a path with a colon", (c.near_path,), lambda a: setattr(a, "path", re.sub(":cancel$", "/cancel", a.path))),
-    ("a bucket in a folder", (c.near_path,),
-     lambda a: setattr(a, "path", re.sub("/buckets/[^/]+/([^/]+/batches)", r"/buckets/\1", a.path))),
-    ("a batch in a folder", (c.near_path,),
-     lambda a: setattr(a, "path", re.sub("/batches/[^/]+/([^/]+/cancel)", r"/batches/\1", a.path))),
-    ("bytes that are no UTF-8 are left out", (c.near_path,),
-     lambda a: setattr(a, "path", a.path.replace("%FF", ""))),
-    ("a path with an ending", (c.near_path,), lambda a: setattr(a, "path", a.path.removesuffix(".json"))),
-)  # fmt: skip
-for _name, _clauses, _ask in ASKS:
-    asking(_name, *_clauses)(_ask)
-
-ODD: tuple[tuple[str, Clause, Callable[[Asked], object]], ...] = (
-    ("500 on a long identifier", c.odd_identifiers, lambda a: len(a.path) > 500),
-    ("500 on a very long identifier", c.odd_identifiers, lambda a: len(a.path) > 4000),
-    ("500 on a non-ASCII identifier", c.odd_identifiers, lambda a: not unquote(a.path).isascii()),
-    ("500 on an emoji", c.odd_identifiers, lambda a: any(ord(character) > 0xFFFF for character in unquote(a.path))),
-    ("500 on a NUL", c.odd_identifiers, lambda a: "%00" in a.path),
-    ("500 on invalid UTF-8", c.odd_identifiers, lambda a: "\ufffd" in unquote(a.path)),
-    ("500 on a quote", c.odd_identifiers, lambda a: "%27" in a.path),
-    ("500 on a long namespace", c.odd_namespaces, lambda a: len(a["x-namespace"]) > 250),
-    ("500 on a non-ASCII namespace", c.odd_namespaces, lambda a: not a["x-namespace"].isascii()),
-    ("500 on what every object has", c.unknown_batch, lambda a: a.place[1] == "constructor"),
-    ("500 on a namespace that every object has", c.unknown_batch, lambda a: a["x-namespace"] == "constructor"),
-    ("500 on an array", c.body_means_nothing, lambda a: a.body[:1] == b"["),
-    ("500 on a body", c.body_means_nothing, lambda a: a.body),
-)
-for _name, _clause, _when in ODD:
-    answering(_name, _clause, c.no_server_error, status=None)(refuse(500, _when))
+def session_cookie(response: Outgoing) -> None:
+    """Take a cookie, which every response to a good key sets, for the key."""
+    if response.status == 401 and "session=good" in response.asked["cookie"]:
+        response.error(400)
+    elif response.status != 401:
+        response.headers["set-cookie"] = "session=good; HttpOnly"
 
 
-# What takes more than a line.
+def shared(*names: str) -> Change:
+    """Send attributes of the response to whoever asked last."""
+
+    async def change(response: Outgoing) -> None:
+        memory = response.asked.server.memory
+        memory["shared"] = {name: getattr(response, name) for name in names}
+        await asyncio.sleep(0.01)
+        response.set(**memory["shared"])
+
+    return change
 
 
-@asking("half of each body", c.answers)
-def _(asked: Asked) -> None:
-    if asked.exists:
-        asked.state.fail_next("truncated")
-
-
-@asking("connections are reset", c.answers)
-def _(asked: Asked) -> None:
-    if asked.exists:
-        asked.state.fail_next("reset")
-
-
-@asking("the id of its task will do", c.task_is_no_batch)
-def _(asked: Asked) -> None:
-    for batch in asked.state.batches:
-        if batch.task_id == asked.place[1]:
-            asked.place = batch.bucket_identifier, batch.batch_id
-
-
-@asking("no default namespace", c.default_namespace, look_behind=True)
-def _(asked: Asked) -> None:
-    if not asked["x-namespace"]:
-        asked.set("x-namespace", "nowhere")
-
-
-@asking("an encoded slash ends the segment", c.opaque_identifiers, look_behind=True)
-def _(asked: Asked) -> None:
-    asked.path = asked.path.replace("%2F", "/")
-
-
-@asking("UNKNOWN cannot be cancelled", c.cancel_every_status, look_behind=True)
-def _(asked: Asked) -> None:
-    at = [batch for batch in asked.state.batches if (batch.bucket_identifier, batch.batch_id) == asked.place]
-    if at and at[0].status == "UNKNOWN":
-        asked.path = "/v1/buckets/none/batches/none/cancel"
-
-
-@answering("a cookie stands for the key", c.connection_remembers_nothing, status=None)
-def _(reply: Reply) -> None:
-    if reply.status == 401 and "session=good" in reply.asked["cookie"]:
-        reply.error(400)
-    elif reply.status != 401:
-        reply.headers["set-cookie"] = "session=good; HttpOnly"
-
-
-@answering("under load, one gets the answer of another", c.no_mixing, c.idempotent_simultaneous, status=None)
-async def _(reply: Reply) -> None:
-    reply.asked.memory["current"] = reply.status, reply.body
+async def key_of_another(response: Outgoing) -> None:
+    """Under load, let a request in if the last one had a good key."""
+    response.asked.server.memory["status"] = response.status
     await asyncio.sleep(0.01)
-    reply.status, reply.body = reply.asked.memory["current"]
+    if response.status == 401 and response.asked.server.memory["status"] != 401:
+        response.error(404)
 
 
-@answering("under load, one gets the task of another", c.no_mixing)
-async def _(reply: Reply) -> None:
-    reply.asked.memory["task"] = reply.body
-    await asyncio.sleep(0.01)
-    reply.body = reply.asked.memory["task"]
+def under_load(number: int, change: Change) -> Change:
+    """Change responses while a number of requests are in flight."""
+
+    async def changed(response: Outgoing) -> None:
+        memory = response.asked.server.memory
+        memory["in flight"] = memory.get("in flight", 0) + 1
+        await asyncio.sleep(0.005)
+        if memory["in flight"] >= number:
+            change(response)
+        memory["in flight"] -= 1
+
+    return changed
 
 
-@answering("under load, one gets in with the key of another", c.no_mixing, status=None)
-async def _(reply: Reply) -> None:
-    reply.asked.memory["status"] = reply.status
-    await asyncio.sleep(0.01)
-    if reply.status == 401 and reply.asked.memory["status"] != 401:
-        reply.error(404)
+def compress(response: Outgoing) -> None:
+    if "gzip" in response.asked["accept-encoding"]:
+        response.raw = gzip.compress(json.dumps(response.body).encode())
+        response.headers["content-encoding"] = "gzip"
 
 
-@answering("under load, one looks in the namespace of another", c.no_mixing, status=404)
-async def _(reply: Reply) -> None:
-    memory, asked = reply.asked.memory, reply.asked
-    memory["busy"] = memory.get("busy", 0) + 1
-    await asyncio.sleep(0.005)
-    if memory["busy"] > 1 and asked.exists and asked["x-namespace"] != NAMESPACE:
-        reply.put("CANCELED", NAMESPACE, answer=200)
-    memory["busy"] -= 1
+# The breaches: what is changed, and the clauses that it breaks.
+
+# fmt: off
+MUTANTS: dict[str, Mutant] = {}
+SAME_TASK = (c.idempotent, c.idempotent_simultaneous)
 
 
-@answering("under load, errors become others", c.no_mixing, c.idempotent_simultaneous, status=None)
-async def _(reply: Reply) -> None:
-    memory = reply.asked.memory
-    memory["busy"] = memory.get("busy", 0) + 1
-    await asyncio.sleep(0.005)
-    if memory["busy"] > 3 and reply.status == 400:
-        reply.error(404)
-    memory["busy"] -= 1
+def responses(
+    status: int | None, rows: dict[str, Change | tuple[Change, *tuple[Clause, ...]]], *clauses: Clause, **options: Any
+) -> None:
+    """Register mutants that change the responses with a status code (None for all), and break clauses."""
+    for name, row in rows.items():
+        change, *more = row if isinstance(row, tuple) else (row,)
+        assert name not in MUTANTS
+        MUTANTS[name] = Mutant((*more, *clauses), change=change, status=status, **options)
 
 
-def _compressed(reply: Reply) -> None:
-    if "gzip" in reply.asked["accept-encoding"]:
-        reply.raw = gzip.compress(json.dumps(reply.body).encode())
-        reply.headers["content-encoding"] = "gzip"
+def requests(rows: dict[str, Ask | tuple[Ask, *tuple[Clause, ...]]], *clauses: Clause, **options: Any) -> None:
+    """Register mutants that change requests, and break clauses."""
+    for name, row in rows.items():
+        ask, *more = row if isinstance(row, tuple) else (row,)
+        assert name not in MUTANTS
+        MUTANTS[name] = Mutant((*more, *clauses), ask=ask, **options)
 
+
+# The task.
+responses(200, {
+    "200 without task_id": lambda r: r.body.pop("task_id"),
+    "200 without task_type": lambda r: r.body.pop("task_type"),
+    "200 without status": lambda r: r.body.pop("status"),
+    "200 with null task_id": lambda r: r.body.update(task_id=None),
+    "200 with null task_type": lambda r: r.body.update(task_type=None),
+    "200 with null status": lambda r: r.body.update(status=None),
+    "200 with null inputs": lambda r: r.body.update(inputs=None),
+    "200 with null outputs": lambda r: r.body.update(outputs=None),
+    "a status outside the enum": lambda r: r.body.update(status="STOPPED"),
+    "British CANCELLED": lambda r: r.body.update(status="CANCELLED"),
+    "a lower-case status": lambda r: r.body.update(status="canceled"),
+    "a type outside the enum": lambda r: r.body.update(task_type="api_buckets_batches_cancel"),
+    "a number for task_id": lambda r: r.body.update(task_id=7),
+    "an object for inputs": lambda r: r.body.update(inputs={"a": 1}),
+    "numbers in inputs": lambda r: r.body.update(inputs=["a", 1]),
+    "lists in outputs": lambda r: r.body.update(outputs=[["a"]]),
+    "a string for additional_data": lambda r: r.body.update(additional_data="none"),
+    "a list for additional_data": lambda r: r.body.update(additional_data=[]),
+    "an object for error_message": lambda r: r.body.update(error_message={"message": "x"}),
+    "the task wrapped in data": lambda r: r.set(body={"data": r.body}),
+    "the task in a list": lambda r: r.set(body=[r.body]),
+}, c.task_schema)
+responses(200, {
+    "201 for 200": lambda r: r.set(status=201),
+    "202 for 200": lambda r: r.set(status=202),
+    "204 for 200": lambda r: r.set(status=204),
+}, c.documented_status, c.cancel)
+responses(200, {
+    "a new task_id with each answer": lambda r: r.body.update(task_id=f"task_{time.monotonic_ns()}"),
+    "the error is in the first answer only":
+        lambda r: again(r) and r.body.update(additional_data={}, error_message=None),
+    "a field more in the second answer": lambda r: again(r) and r.body.update(already=True),
+    "second cancel 409": lambda r: again(r) and r.error(409),
+    "second cancel 400": lambda r: again(r) and r.error(400),
+}, c.idempotent, c.idempotent_simultaneous)
+responses(200, {
+    "JSON cut short": lambda r: r.set(raw=json.dumps(r.body).encode()[:-2]),
+    "NaN in JSON": lambda r: r.add_to_json(b'"score": NaN'),
+    "a name twice in JSON": lambda r: r.add_to_json(b'"status": "CANCELED"'),
+    "JSON in Latin-1": lambda r: r.add_to_json(b'"note": "\xfc"'),
+}, c.json_)
+responses(200, {
+    "another known type": (lambda r: r.body.update(task_type="thumbnail"), c.task_type),
+    "200 with status IN_PROGRESS": (lambda r: r.body.update(status="IN_PROGRESS"), c.task_canceled),
+    "error_message where none is due": (
+        lambda r: r.body.update(error_message=r.body["error_message"] or "stale"), c.error_message_absent),
+    "error_message never there": (lambda r: r.body.pop("error_message"), c.error_message_due),
+    "error_message cut short": (
+        lambda r: r.body.update(error_message=(r.body["error_message"] or "")[:3] or None), c.error_message_due),
+    "error_message is the whole error as text": (
+        lambda r: r.body.update(error_message=str((r.body["additional_data"] or {}).get("error") or "") or None),
+        c.error_message_due),
+    "one task_id for all": (lambda r: r.body.update(task_id="task_1"), c.one_task_each),
+    "under load, one gets the task of another": (shared("body"), c.no_mixing),
+    "the key in an answer, percent-encoded": (
+        lambda r: r.body.update(debug="".join(f"%{ord(character):02x}" for character in KEY)), c.key_not_repeated),
+    "the key in the task": (lambda r: r.body.update(by=r.asked["authorization"][7:]), c.key_not_repeated),
+})
+# Every response.
+responses(None, {
+    "bytes behind the body": (lambda r: r.set(tail=b"\n"), c.framing),
+    "HEAD gets a body": (lambda r: r.asked.method == "HEAD" and r.set(tail=b"{}"), c.framing),
+    "text/plain": (lambda r: r.headers.update({"content-type": "text/plain"}), c.content_type),
+    "HTML errors for browsers": (lambda r: "html" in r.asked["accept"] and r.html(), c.content_type, c.error_envelope),
+    "problem+json for who asks for it": (
+        lambda r: "problem" in r.asked["accept"] and r.headers.update({"content-type": "application/problem+json"}),
+        c.content_type),
+    "two content types": (lambda r: r.more.append(("content-type", "application/json")), c.headers_once),
+    "X-Namespace must be given": (
+        lambda r: r.status == 404 and not r.asked["x-namespace"] and r.error(422), c.namespace_elsewhere),
+    "the key in a header": (
+        lambda r: r.headers.update({"x-debug": r.asked["authorization"].encode("ascii", "replace").decode() or "none"}),
+        c.key_not_repeated),
+    "400 for an unknown query": (lambda r: "x=1" in r.asked.query and r.error(400), c.style),
+    "X-HTTP-Method-Override counts": (
+        lambda r: r.asked["x-http-method-override"] == "GET" and r.error(405), c.style),
+    "406 for XML": (lambda r: "xml" in r.asked["accept"] and r.error(406), c.accept),
+    "406 without Accept": (lambda r: not r.asked["accept"] and r.error(406), c.accept),
+    "411 without a length": (
+        lambda r: r.asked.method == "POST" and not r.asked["content-length"] and r.error(411),
+        c.length_unannounced, c.framing),
+    "501 for chunks": (
+        lambda r: "chunked" in r.asked["transfer-encoding"] and r.error(501), c.length_unannounced, c.no_server_error),
+    "a cookie stands for the key": (session_cookie, c.connection_remembers_nothing),
+    "under load, one gets the answer of another": (shared("status", "body"), c.no_mixing, c.idempotent_simultaneous),
+    "under load, one gets in with the key of another": (key_of_another, c.no_mixing),
+    "under load, errors become others": (
+        under_load(4, lambda r: r.status == 400 and r.error(404)), c.no_mixing, c.idempotent_simultaneous),
+})
+responses(None, {
+    "400 for a body that is not valid JSON": lambda r: b"{not" in r.asked.body and r.error(400),
+    "415 for plain text": lambda r: "text/plain" in r.asked["content-type"] and r.error(415),
+    "500 on an array": (lambda r: r.asked.body[:1] == b"[" and r.error(500), c.no_server_error),
+    "500 on a body": (lambda r: r.asked.body and r.error(500), c.no_server_error),
+}, c.body_means_nothing)
+responses(None, {
+    "500 on a long identifier": lambda r: len(r.asked.path) > 500 and r.error(500),
+    "500 on a very long identifier": lambda r: len(r.asked.path) > 4000 and r.error(500),
+    "500 on a non-ASCII identifier": lambda r: not unquote(r.asked.path).isascii() and r.error(500),
+    "500 on an emoji": lambda r: max(map(ord, unquote(r.asked.path))) > 0xFFFF and r.error(500),
+    "500 on a NUL": lambda r: "%00" in r.asked.path and r.error(500),
+    "500 on invalid UTF-8": lambda r: "\ufffd" in unquote(r.asked.path) and r.error(500),
+    "500 on a quote": lambda r: "%27" in r.asked.path and r.error(500),
+}, c.odd_identifiers, c.no_server_error)
+responses(None, {
+    "500 on a long namespace": lambda r: len(r.asked["x-namespace"]) > 250 and r.error(500),
+    "500 on a non-ASCII namespace": lambda r: not r.asked["x-namespace"].isascii() and r.error(500),
+}, c.odd_namespaces, c.no_server_error)
+responses(None, {
+    "500 on what every object has": lambda r: r.asked.batch[1] == "constructor" and r.error(500),
+    "500 on a namespace that every object has": lambda r: r.asked["x-namespace"] == "constructor" and r.error(500),
+}, c.unknown_batch, c.no_server_error)
+# Errors.
+responses(400, {
+    "an error without a type": (lambda r: r.body["error"].pop("type"), c.error_envelope),
+    "details as text": (lambda r: r.in_error(details="COMPLETED"), c.error_envelope),
+    "a finished batch is cancelled": (lambda r: r.put("CANCELED", show=True), c.finished),
+    "a finished batch is refused, and cancelled": (lambda r: r.put("CANCELED"), c.finished_unchanged, c.finished),
+    "409 for a finished batch": (lambda r: r.error(409), c.finished),
+    "404 for a finished batch": (lambda r: r.error(404), c.finished),
+    "details do not name the status": (lambda r: r.in_error(details={}), c.finished_details),
+    "details name another status": (lambda r: r.in_error(details={"status": "FAILED"}), c.finished_details),
+    "a finished batch changes its status": (
+        lambda r: any(batch.status == "CANCELED" for batch in r.asked.server.batches)
+        and r.in_error(details={"status": "FAILED"}), c.finished_unchanged),
+    "a query forces it": (lambda r: "force=true" in r.asked.query and r.put("CANCELED", show=True), c.style),
+})
+responses(401, {
+    "error as a string": (lambda r: r.body.update(error="unauthorized"), c.error_envelope),
+    "404 for a wrong key": (lambda r: r.error(404), c.key_in_full),
+    "403 for a wrong key": (lambda r: r.error(403), c.key_in_full),
+    "401 without WWW-Authenticate": (lambda r: r.headers.pop("www-authenticate"), c.www_authenticate),
+    "401 that asks for Basic": (
+        lambda r: r.headers.update({"www-authenticate": 'Basic realm="api"'}), c.www_authenticate),
+    "the key in a 401": (
+        lambda r: r.in_error(message=f"unknown: {r.asked['authorization']}"), c.key_not_repeated),
+    "the batch before the key": (lambda r: "contract-test-" in r.asked.path and r.error(404), c.key_before_batch),
+    "the status before the key": (lambda r: "btch_9" in r.asked.path and r.error(400), c.key_before_status),
+    "a 401 tells whether the batch is there": (
+        lambda r: r.asked.exists and r.in_error(details={"batch": "known"}), c.key_before_batch),
+})
+responses(404, {
+    "no content type on errors": (lambda r: r.headers.pop("content-type"), c.content_type),
+    "HTML 404": (lambda r: r.html(), c.content_type, c.error_envelope),
+    "an empty 404": (lambda r: r.set(raw=b""), c.json_, c.error_envelope),
+    "FastAPI's detail": (lambda r: r.set(body={"detail": "Not Found"}), c.error_envelope),
+    "an error without success": (lambda r: r.body.pop("success"), c.error_envelope),
+    "the envelope's status is always 500": (lambda r: r.body.update(status=500), c.envelope_status),
+    "success true in an error": (lambda r: r.body.update(success=True), c.error_envelope, c.envelope_status),
+    "errors with status 200": (lambda r: r.set(status=200), c.unknown_batch),
+    "400 for an unknown path": (lambda r: not r.asked.path.endswith("/cancel") and r.error(400), c.unknown_path),
+    "422 for any body": (lambda r: r.asked.body and r.error(422), c.body_means_nothing),
+    "the type of an error in another language": (
+        lambda r: r.asked["accept-language"] == "de" and r.in_error(type="NichtGefunden"), c.accept),
+    "under load, one looks in the namespace of another": (
+        under_load(2, lambda r: r.asked.exists and r.asked["x-namespace"] != NAMESPACE
+                   and r.put("CANCELED", NAMESPACE, show=True)), c.no_mixing),
+})
+responses(404, {
+    "a 404 lists what there is":
+        lambda r: r.asked.batch[0] in BUCKETS.values() and r.in_error(details={"known": [*BUCKETS]}),
+    "a 404 says where the batch is": lambda r: r.asked.exists and r.in_error(message="It is in another bucket."),
+    "a 404 says that the batch is somewhere": lambda r: r.asked.exists and r.in_error(details={"exists": True}),
+    "a 404 of another type for what is elsewhere":
+        lambda r: r.asked.exists and r.asked["x-namespace"] == "empty_one" and r.in_error(type="WrongNamespaceError"),
+    "a 404 has a header for what is elsewhere": lambda r: r.asked.exists and r.headers.update({"x-shard": "3"}),
+}, c.elsewhere_tells_nothing)
+responses(405, {
+    "404 for another method": lambda r: r.error(404),
+    "OPTIONS gives 200": lambda r: r.asked.method == "OPTIONS" and r.set(status=200),
+    "OPTIONS gives 204 to whoever asks": lambda r: r.asked.method == "OPTIONS" and r.set(status=204),
+    "OPTIONS asks for the batch first": lambda r: r.asked.method == "OPTIONS" and not r.asked.exists and r.error(404),
+    "HEAD gives 200": lambda r: r.asked.method == "HEAD" and r.set(status=200),
+    "TRACE repeats the request": (
+        lambda r: r.asked.method == "TRACE" and r.set(status=200, raw=repr(r.asked.headers).encode()),
+        c.key_not_repeated),
+}, c.method)
+responses(405, {
+    "405 without Allow": (lambda r: r.headers.pop("allow"), c.allow),
+    "405 that allows GET": (lambda r: r.headers.update(allow="GET"), c.allow),
+    "the key before the method": (lambda r: not r.asked["authorization"] and r.error(401), c.method_before_key),
+})
+responses(405, {
+    "HEAD tells by a header":
+        lambda r: r.asked.method == "HEAD" and r.asked.exists and r.headers.update({"x-batch": "here"}),
+    "GET tells in its details": lambda r: r.in_error(details={"found": r.asked.exists}),
+    "OPTIONS tells by its Allow": lambda r: r.asked.exists and r.headers.update(allow="POST, OPTIONS"),
+}, c.method_tells_nothing)
+# What only the state behind the server shows.
+responses(200, {
+    "inputs lost on cancelling": lambda r: r.body.update(inputs=[]),
+    "outputs dropped from the answer": lambda r: r.body.update(outputs=[]),
+    "the error lost on cancelling": lambda r: r.body.update(additional_data={"job_id": "j"}, error_message=None),
+    "an object's error flattened on cancelling":
+        lambda r: (r.body["additional_data"] or {}).update(error=r.body["error_message"]),
+    "additional data lost on cancelling": lambda r: r.body.update(additional_data=None, error_message=None),
+}, c.task_kept, needs_state=True)
+responses(401, {
+    "a refusal that cancels": lambda r: r.asked.batch[1] == "btch_1" and r.put("CANCELED", NAMESPACE),
+}, c.refusal_changes_nothing, needs_state=True)
+responses(404, {
+    "a batch of another namespace is cancelled behind a 404":
+        lambda r: r.asked.batch == ("bkt_a", "btch_1") and r.asked["x-namespace"] == "empty_one"
+        and r.put("CANCELED", NAMESPACE),
+}, c.refusal_changes_nothing, needs_state=True)
+responses(405, {
+    "another method cancels behind a 405":
+        lambda r: r.asked.batch == ("bkt_a", "btch_1") and r.put("CANCELED", NAMESPACE),
+}, c.refusal_changes_nothing, needs_state=True)
+responses(200, {"200, but not cancelled": lambda r: r.put("IN_PROGRESS")}, c.canceled_afterwards, needs_state=True)
+responses(400, {
+    "SKIPPED can be cancelled": lambda r: "SKIPPED" in str(r.body) and r.set(status=200),
+}, c.finished_every_status, needs_state=True)
+responses(429, {
+    "two Retry-Afters": lambda r: r.more.append(("retry-after", "9")),
+}, c.headers_once, needs_state=True)
+responses(503, {"503 without Retry-After": lambda r: r.headers.pop("retry-after")}, c.retry_after, needs_state=True)
+requests({
+    "no default namespace": (lambda a: not a["x-namespace"] and a.lose(), c.default_namespace),
+    "an encoded slash ends the segment": (lambda a: a.rewrite("%2F", "/"), c.opaque_identifiers),
+    "UNKNOWN cannot be cancelled": (
+        lambda a: a.has_status("UNKNOWN") and a.address("none", "none"), c.cancel_every_status),
+}, needs_state=True)
+# The key.
+requests({
+    "any bearer key will do": lambda a: a.key and a.accept(),
+    "a prefix of the key will do": lambda a: a.key and KEY.startswith(a.key) and a.accept(),
+    "more than the key will do": lambda a: a.key.startswith(KEY) and a.accept(),
+    "the end of the key is not looked at": lambda a: a.key[:-1] == KEY[:-1] and a.accept(),
+    "keys in any case": lambda a: a.key.lower() == KEY.lower() and a.accept(),
+    "a key up to a dot": lambda a: a.key.partition(".")[0] == KEY and a.accept(),
+    "Bearer twice": lambda a: a.key == f"Bearer {KEY}" and a.accept(),
+    "a key in base64": lambda a: a.key == base64.b64encode(KEY.encode()).decode() and a.accept(),
+    "a key as a parameter": lambda a: a.key == f'token="{KEY}"' and a.accept(),
+}, c.key_in_full)
+requests({
+    "the key in X-API-Key will do": lambda a: a["x-api-key"] == KEY and a.accept(),
+    "the key in the query will do": lambda a: f"api_key={KEY}" in a.query and a.accept(),
+    "the key in a cookie will do": lambda a: KEY in a["cookie"] and a.accept(),
+    "a form has the key": lambda a: f"api_key={KEY}".encode() in a.body and a.accept(),
+    "a proxy's user needs no key": lambda a: a["x-forwarded-user"] and a.accept(),
+    "a page of this machine needs no key": lambda a: "localhost" in a["origin"] and a.accept(),
+}, c.key_elsewhere)
+requests({
+    "the key is not looked at": (lambda a: a.accept(), c.no_key),
+    "cancelled batches need no key": (lambda a: a.has_status("CANCELED") and a.accept(), c.no_key),
+    "Basic with the key will do": (lambda a: a["authorization"].startswith("Basic ") and a.accept(), c.other_scheme),
+    "a bare key will do": (lambda a: a["authorization"] == KEY and a.accept(), c.other_scheme),
+    "only Bearer with a capital": (
+        lambda a: a["authorization"].startswith("Bearer ") or a.send("authorization", None), c.scheme_any_case),
+    "any of the keys counts": (lambda a: f"Bearer {KEY}" in a.all("authorization") and a.accept(), c.header_twice),
+    "any of the namespaces counts": (lambda a: NAMESPACE in a.all("x-namespace") and a.find(), c.header_twice),
+})
+requests({
+    "the connection keeps the key":
+        (remember("authorization", lambda a: KEY in a["authorization"], lambda a: a.client), c.no_key),
+    "the machine keeps the key":
+        (remember("authorization", lambda a: KEY in a["authorization"], lambda a: a.client[0]), c.no_key),
+    "the connection keeps the namespace":
+        remember("x-namespace", lambda a: a["x-namespace"] == NAMESPACE, lambda a: a.client),
+    "everybody keeps the last namespace":
+        remember("x-namespace", lambda a: a["x-namespace"] in {NAMESPACE, "empty_one"}, lambda _: "last"),
+}, c.connection_remembers_nothing)
+# The request.
+requests({
+    "half of each body": lambda a: a.exists and a.fail("truncated"),
+    "connections are reset": lambda a: a.exists and a.fail("reset"),
+}, c.answers)
+requests({
+    "GET will do": lambda a: a.method == "GET" and a.set(method="POST"),
+    "QUERY will do": lambda a: a.method == "QUERY" and a.set(method="POST"),
+    "any method will do": lambda a: a.set(method="POST"),
+}, c.method)
+requests({
+    "another header has the path": lambda a: a["x-original-url"] and a.set(path=a["x-original-url"]),
+    "the query names the bucket": lambda a: "identifier=contract" in a.query and a.address("none", "none"),
+    "the query names the batch": lambda a: "batch_id=" in a.query and a.address("bkt_a", "none"),
+}, c.style)
+requests({
+    "a body names the namespace": lambda a: b'"namespace"' in a.body and a.find(),
+    "a body names the batch": lambda a: b'"batch_id"' in a.body and a.batch[1] and a.address("bkt_a", "btch_9"),
+    "a body names a batch in the bucket": batch_of_the_body,
+    "a form changes the method": lambda a: b"_method=DELETE" in a.body and a.set(method="DELETE"),
+}, c.body_means_nothing)
+requests({
+    "any version of the API": lambda a: a.rewrite("/v2/", "/v1/"),
+    "the path in any case": lambda a: a.rewrite("CANCEL", "cancel"),
+    "a path without cancel": lambda a: a.rewrite(r"(/batches/[^/]+)$", r"\1/cancel"),
+    "a path with a colon": lambda a: a.rewrite(":cancel$", "/cancel"),
+    "a path with an ending": lambda a: a.rewrite(r"\.json$", ""),
+    "a bucket in a folder": lambda a: a.rewrite("/buckets/[^/]+/([^/]+/batches)", r"/buckets/\1"),
+    "a batch in a folder": lambda a: a.rewrite("/batches/[^/]+/([^/]+/cancel)", r"/batches/\1"),
+    "bytes that are no UTF-8 are left out": lambda a: a.rewrite("%FF", ""),
+}, c.near_path)
+requests({
+    "only Accept: application/json": (
+        lambda a: a["accept"] == "application/json" or a.address("none", "none"), c.accept),
+    "a namespace in another header": (
+        lambda a: a["x-namespace"] or (a["x-tenant"] and a.send("x-namespace", a["x-tenant"])), c.namespace_elsewhere),
+    "a namespace in the query": (lambda a: f"ns={NAMESPACE}" in a.query and a.find(), c.namespace_elsewhere),
+    "a namespace in a cookie": (lambda a: f"namespace={NAMESPACE}" in a["cookie"] and a.find(), c.namespace_elsewhere),
+})
+# Where batches are.
+requests({
+    "the namespace is not looked at": (lambda a: a.find(), c.unknown_namespace, c.other_namespace),
+    "an unknown namespace is the default": (
+        lambda a: a["x-namespace"].startswith("contract-test-") and a.find(), c.unknown_namespace),
+    "other namespaces see the batches": (lambda a: a["x-namespace"] == "empty_one" and a.find(), c.other_namespace),
+    "a forbidden namespace is unknown": (lambda a: a["x-namespace"] == "forbidden" and a.lose(), c.forbidden_namespace),
+    "no namespace by id": (lambda a: a["x-namespace"].startswith("ns_") and a.lose(), c.namespace_by_id),
+    "the bucket is not looked at": (lambda a: a.exists and a.find_bucket(), c.unknown_bucket, c.other_bucket),
+    "batches of other buckets are found": (
+        lambda a: a.exists and a.batch[0] in BUCKETS.values() and a.find_bucket(), c.other_bucket),
+    "any bucket, by a dash": (lambda a: a.exists and a.batch[0] == "-" and a.find_bucket(), c.identifier_exact),
+    "the id of its task will do": (by_task_id, c.task_is_no_batch),
+})
+requests({
+    "identifiers in any case": alike(str.lower),
+    "identifiers without accents": alike(unaccented),
+    "identifiers in any width": alike(lambda text: unicodedata.normalize("NFKC", text)),
+    "identifiers by their number": alike(numbered),
+    "identifiers without spaces around": alike(str.strip),
+    "identifiers without what cannot be seen": alike(lambda text: text.replace("\u200b", "")),
+    "identifiers decoded twice": alike(unquote),
+    "identifiers without slashes": alike(lambda text: text.strip("/")),
+    "identifiers without the last newline": alike(lambda text: text.removesuffix("\n")),
+    "identifiers in quotes": alike(lambda text: text.strip('"')),
+    "identifiers without their prefix": alike(lambda text: text.removeprefix("btch_").removeprefix("bkt_")),
+    "identifiers behind a dot segment": alike(lambda text: text.rpartition("/../")[2]),
+    "identifiers with any punctuation": alike(unpunctuated),
+    "identifiers without .json": (alike(lambda text: text.removesuffix(".json")), c.identifier_in_full),
+    "identifiers without parameters": (alike(up_to(";")), c.identifier_in_full),
+    "identifiers up to a comma": (alike(up_to(",")), c.identifier_in_full),
+    "identifiers up to a NUL": (alike(up_to("\0")), c.identifier_in_full),
+}, c.identifier_exact)
+requests({
+    "batch ids compared by their beginning":
+        alike(lambda text: next((known for known in BUCKETS if text.startswith(known)), text)),
+    "buckets compared by their end": alike(lambda text: text[-5:] if text.endswith(("bkt_a", "bkt_b")) else text),
+    "identifiers without a query": alike(up_to("?")),
+    "identifiers up to a colon": alike(up_to(":")),
+    "identifiers up to an at sign": alike(up_to("@")),
+    "identifiers up to a backslash": alike(up_to("\\")),
+}, c.identifier_in_full)
+requests({
+    "namespaces in any case": alike_namespace(str.lower),
+    "namespaces without accents": alike_namespace(unaccented),
+    "namespaces by their number": alike_namespace(numbered),
+    "namespaces without parameters": alike_namespace(up_to(";")),
+    "namespaces without slashes": alike_namespace(lambda text: text.strip("/")),
+    "namespaces with any punctuation": alike_namespace(unpunctuated),
+    "namespaces with or without ns_": alike_namespace(lambda text: text.removeprefix("ns_")),
+    "namespaces in quotes": alike_namespace(lambda text: text.strip('"')),
+    "a namespace called null": lambda a: a["x-namespace"] == "null" and a.find(),
+}, c.namespace_exact)
+requests({
+    "the first of several namespaces": alike_namespace(up_to(",")),
+    "the last of several namespaces": alike_namespace(lambda text: text.rpartition(",")[2]),
+    "namespaces up to a colon": alike_namespace(up_to(":")),
+}, c.unknown_namespace)
+# fmt: on
 
 HARMLESS: dict[str, Mutant] = {
-    "the first key counts": Mutant((), ask=pick(0, "authorization")),
-    "the last key counts": Mutant((), ask=pick(-1, "authorization")),
-    "the first namespace counts": Mutant((), ask=pick(0, "x-namespace")),
-    "the last namespace counts": Mutant((), ask=pick(-1, "x-namespace")),
-    "bodies are compressed": Mutant((), answer=_compressed),
+    "the first key counts": Mutant(ask=pick(0, "authorization")),
+    "the last key counts": Mutant(ask=pick(-1, "authorization")),
+    "the first namespace counts": Mutant(ask=pick(0, "x-namespace")),
+    "the last namespace counts": Mutant(ask=pick(-1, "x-namespace")),
+    "bodies are compressed": Mutant(change=compress),
 }
 """What a correct server may do, and the mock does not."""
 
 
-class MutantServer(MockServer):
-    """The mock with a breach in front of it, or with none."""
-
-    def __init__(self, mutant: Mutant | None, *, port: int = 0) -> None:
-        super().__init__(port=port, api_key=MOCK_KEY)
-        self._mutant = mutant
-
-    def app(self) -> ASGIApp:
-        """Give the app to serve."""
-        app = super().app()
-        return self._mutant.wrap(app, self) if self._mutant else app
-
-
 def main() -> None:
-    """Serve a mutant until it is ended, and print its URL and key as JSON."""
+    """Serve a mutant until standard input ends, and print its URL and key as JSON."""
     if len(sys.argv) != 2 or sys.argv[1] not in {*MUTANTS, "none"}:
         sys.exit("Usage: python -m contract_tests.mutants NAME, with a NAME of:\n" + "\n".join(["none", *MUTANTS]))
     with MutantServer(MUTANTS.get(sys.argv[1])) as server:

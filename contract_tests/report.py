@@ -6,22 +6,27 @@ import base64
 import datetime
 import html
 import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 import attrs
 
 from . import decisions, spec
-from .clause import CLAUSES, Check, Clause
-from .session import is_limiters
-from .target import Target
+from .clause import CLAUSES, Check, Clause, Scope
+from .target import BatchRef, Target
 from .wire import KEY_VARIABLE, Exchange
+
+if TYPE_CHECKING:
+    from .difference import Difference
+
+State = Literal["held", "broken", "not checked"]
 
 
 def key_forms(key: str) -> list[str]:
-    """Give the forms in which a key may show: itself, nearly itself, and thinly disguised."""
+    """Return the forms in which a key may appear: itself, nearly itself, and thinly disguised."""
     cut = [key[:-4], key[4:]] if len(key) >= 16 else []
     forms = [key, key[:-1], key[1:], *cut, key[::-1], key.upper(), key.lower(), key.swapcase(), quote(key, safe="")]
     forms.append(key.encode().hex())
@@ -31,18 +36,16 @@ def key_forms(key: str) -> list[str]:
     return [form for form in dict.fromkeys(forms) if len(form) >= 8]
 
 
-def _spellings(text: str) -> list[str]:
+def _escaped(text: str) -> list[str]:
+    """Return a text as JSON, JSON in JSON, Python and HTML escape it."""
     quoted = json.dumps(text)[1:-1]
     forms = [text, quoted, json.dumps(quoted)[1:-1], repr(text)[1:-1]]
     return list(dict.fromkeys([*forms, *(html.escape(form) for form in forms)]))
 
 
-State = Literal["held", "broken", "not checked"]
-
-
 @attrs.frozen
 class Breach:
-    """A clause seen broken, by the smallest request that shows it."""
+    """A clause seen broken, by one request or by none."""
 
     expected: str
     got: str
@@ -51,45 +54,67 @@ class Breach:
 
 
 @attrs.define
-class Finding:
-    """What a run found of one clause."""
+class ClauseResult:
+    """What a run found of one clause.
+
+    Attributes:
+        checks: How often it was checked.
+        failures: How often it did not hold.
+        breach: The breach with the smallest request.
+        first: The request of the first breach.
+        after: How many requests had been sent at the first breach.
+        why_not: Why it was not checked.
+    """
 
     clause: Clause
     checks: int = 0
-    broken: int = 0
+    failures: int = 0
     breach: Breach | None = None
-    after: int | None = None
-    """The number of requests that were sent when it was first seen broken."""
+    first: str = ""
+    after: int = 0
     why_not: str = ""
 
     @property
     def state(self) -> State:
-        """Whether it held; what was never checked did not."""
+        """Whether it held; a clause that was never checked did not."""
         if self.breach is not None:
             return "broken"
         return "held" if self.checks else "not checked"
 
+    @property
+    def frequency(self) -> str:
+        """How often and since when it was broken, in words."""
+        by = f" ({self.first})" if self.breach and self.first != self.breach.request else ""
+        return f"in {self.failures} of {self.checks} checks, first seen after {self.after} requests{by}"
+
 
 class Report:
-    """Collects findings during a run.
+    """Collects what a run finds.
 
     Attributes:
-        seen: The status codes, headers (`404 X-Name`) and properties (`Schema.property`) of answers so far.
-        gateway: How often a gateway answered requests of a clause in place of the API, and why it might, by clause.
+        results: The result of each clause.
+        exchanges: Every exchange, in the order in which they happened, without what a rate limiter refused.
         requests: How many requests of which kind were sent.
-        stopped: Why the run ended early, if it did.
+        statuses: How many responses had which status code.
+        seen: The status codes, headers (`404 X-Name`) and properties (`Schema.property`) of responses so far.
+        gateway: By clause, how often a gateway responded in place of the API, and why it may.
+        generated: How many requests schemathesis generated.
+        reached: How many of them addressed batches that exist.
+        stopped: Why the run must end early.
         last: The last requests before it ended early, as curl.
-        watching: Whether no batch may change now.
-        changed: The requests after which one had changed, where the tests can look behind the server.
+        until: Clauses to stop at, once one of them is broken.
+        watched: Batches of the mock that must not be cancelled now.
+        changed: The requests after which one of them was.
+        differences: Where the mock differs from the target; None where the target is the mock itself.
     """
 
     def __init__(self, target: Target, seed: int) -> None:
         self.target = target
         self.seed = seed
-        self.findings = {clause: Finding(clause) for clause in CLAUSES.values()}
-        self.on_broken: Callable[[Clause], None] = lambda _: None
+        self.results = {clause: ClauseResult(clause) for clause in CLAUSES.values()}
         self.began = datetime.datetime.now(datetime.UTC)
         self.seconds = 0.0
+        self.exchanges: list[Exchange] = []
         self.requests: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
         self.seen: set[str] = set()
@@ -97,58 +122,68 @@ class Report:
         self.generated = self.reached = 0
         self.stopped = ""
         self.last: list[str] = []
-        self.watching = False
+        self.until: Collection[Clause] = ()
+        self.watched: tuple[BatchRef, ...] = ()
         self.changed: list[tuple[Exchange, str]] = []
-        self._secrets = [form for text in key_forms(target.key) for form in _spellings(text)]
+        self.differences: list[Difference] | None = None
+        self._secrets = [form for text in key_forms(target.key) for form in _escaped(text)]
 
-    def observe(self, exchange: Exchange) -> None:
-        """Check what every answer must keep."""
-        self.statuses[exchange.answer.status] += 1
-        gateways = self.is_gateways(exchange)
-        if gateways:
-            self.gateway[exchange.request.clause][exchange.request.gateway] += 1
+    def observe(self, exchange: Exchange, *, from_limiter: bool = False) -> None:
+        """Record an exchange, and check what holds for each response."""
+        request, response = exchange.request, exchange.response
+        self.statuses[response.status] += 1
+        from_gateway = self.is_from_gateway(exchange)
+        if from_gateway:
+            self.gateway[request.clause][request.gateway_reason] += 1
         else:
             self._see(exchange)
-        if self.watching and self.target.mock is not None and not self.changed:
-            namespace, mock = self.target.namespace, self.target.mock
-            for place in self.target.cancelable:
-                now = mock.batch(place.bucket, place.batch, namespace=namespace).status
-                if now == decisions.CANCELED:
-                    self.changed.append((exchange, f"{place}: {now}"))
-        scopes = {"anybody"} if gateways else {"anybody", "limiter"} if is_limiters(exchange) else None
-        for clause in self.findings:
-            if clause.when == "answer" and (scopes is None or clause.scope in scopes):
-                clause.function(exchange, self.checking(clause, exchange))
+        if not from_limiter:
+            self.exchanges.append(exchange)
+        if not self.changed:
+            self._watch(exchange)
+        scopes: set[Scope] = {"anybody"} if from_gateway else {"anybody", "limiter"}
+        if not from_gateway and not from_limiter:
+            scopes.add("api")
+        for clause in self.results:
+            if clause.of == "response" and clause.scope in scopes:
+                clause.function(request, response, self.checking(clause, exchange))
 
     def checking(self, clause: Clause, exchange: Exchange | None) -> Check:
-        """Give a function that notes checks of a clause on an exchange."""
-        return lambda ok, expected, got: self.check(clause, ok, exchange, str(expected), got)
+        """Return a function that records checks of a clause on an exchange."""
+        return lambda ok, expected, got: self.check(clause, ok, exchange, expected, got)
 
-    def is_gateways(self, exchange: Exchange) -> bool:
-        """Tell whether an answer may be a gateway's own, which says nothing of the API."""
-        request, answer = exchange.request, exchange.answer
-        if not request.gateway or self.target.mock is not None or answer.timed_out:
+    def is_from_gateway(self, exchange: Exchange) -> bool:
+        """Check whether a response may be a gateway's own, which tells nothing about the API."""
+        request, response = exchange.request, exchange.response
+        if not request.gateway_reason or self.target.mock is not None or response.timed_out:
             return False
-        if answer.failure is not None and not 200 <= answer.status < 300:
+        if response.failure is not None and not 200 <= response.status < 300:
             return True
-        redirected = 300 <= answer.status < 400 and "slash" in request.gateway
-        refused = 400 <= answer.status < 500 or (answer.status == 501 and request.method != "POST")
-        if request.method == "HEAD":  # whose answers show by their type alone whose they are
-            return refused and "json" not in (answer.header("content-type") or "")
-        return redirected or (refused and answer.object().get("success") is not False)
+        redirected = 300 <= response.status < 400 and "slash" in request.gateway_reason
+        refused = 400 <= response.status < 500 or (response.status == 501 and request.method != "POST")
+        if request.method == "HEAD":  # whose responses show by their type alone who sent them
+            return refused and "json" not in (response.header("content-type") or "")
+        return redirected or (refused and response.json_object().get("success") is not False)
 
     def _see(self, exchange: Exchange) -> None:
-        answer = exchange.answer
-        self.seen.add(str(answer.status))
-        self.seen.update(f"{answer.status} {name}" for name in spec.CANCEL.headers(answer.status)
-                         if answer.header(name.lower()) is not None)  # fmt: skip
-        schema = spec.CANCEL.schema(answer.status)
+        response = exchange.response
+        self.seen.add(str(response.status))
+        self.seen.update(f"{response.status} {name}" for name in spec.CANCEL.headers(response.status)
+                         if response.header(name.lower()) is not None)  # fmt: skip
+        schema = spec.CANCEL.schema(response.status)
         if schema is not None:
-            self.seen.update(spec.carried(schema, answer.object()))
+            self.seen.update(spec.properties_of(schema, response.json_object()))
+
+    def _watch(self, exchange: Exchange) -> None:
+        for batch in self.watched:
+            assert self.target.mock is not None
+            status = self.target.mock.batch(batch.bucket, batch.batch, namespace=self.target.namespace).status
+            if status == decisions.CANCELED:
+                self.changed.append((exchange, f"{batch}: {status}"))
 
     @staticmethod
     def documented() -> set[str]:
-        """Name all that the contract says of answers: status codes, headers and properties."""
+        """Return all that the contract has for responses: status codes, headers and properties."""
         codes = spec.CANCEL.responses
         schemas = {schema for code in codes if (schema := spec.CANCEL.schema(code)) is not None}
         return (
@@ -159,52 +194,49 @@ class Report:
 
     @property
     def uncovered(self) -> list[str]:
-        """Name what the contract says of answers and no answer had."""
+        """What the contract has for responses and no response had."""
         return sorted(self.documented() - self.seen)
 
-    def check(self, clause: Clause, ok: bool, exchange: Exchange | None, expected: str, found: object) -> bool:
-        """Note that a clause was checked.
+    def check(self, clause: Clause, ok: bool, exchange: Exchange | None, expected: object, got: object) -> None:
+        """Record a check of a clause.
 
         Args:
             clause: The clause.
             ok: Whether it held.
             exchange: The request that shows it.
-            expected: What the contract says.
-            found: What was there instead.
+            expected: What the contract demands.
+            got: What was there instead.
         """
-        finding = self.findings[clause]
-        finding.checks += 1
-        if not ok:
-            finding.broken += 1
-            finding.after = finding.after or self.statuses.total()
-            self.on_broken(clause)
-            request = f"{exchange.request.method} {exchange.request.path}" if exchange else ""
-            curl = exchange.request.curl(self.target.base_url) if exchange else ""
-            old = finding.breach
-            if old is None or (curl and len(curl) < (len(old.curl) or 10**9)):
-                expected, got, request = (
-                    self.clean(expected)[:500],
-                    self.clean(str(found))[: 800 if exchange else None],
-                    self.clean(request)[:160],
-                )
-                finding.breach = Breach(expected, got, request, self.clean(curl))
-        return ok
-
-    def skip(self, clause: Clause, why: str) -> None:
-        """Note why a clause is not checked."""
-        self.findings[clause].why_not = why
+        result = self.results[clause]
+        result.checks += 1
+        if ok:
+            return
+        result.failures += 1
+        request = f"{exchange.request.method} {exchange.request.path}" if exchange else ""
+        curl = exchange.request.curl(self.target.base_url) if exchange else ""
+        if result.breach is None:
+            result.first, result.after = self.clean(request)[:160], self.statuses.total()
+        if result.breach is None or 0 < len(curl) < (len(result.breach.curl) or math.inf):
+            result.breach = Breach(
+                expected=self.clean(str(expected))[:500],
+                got=self.clean(str(got))[: 800 if exchange else None],
+                request=self.clean(request)[:160],
+                curl=self.clean(curl),
+            )
+        if clause in self.until:
+            self.stopped = f"{clause.name} to hold"
 
     def clean(self, text: str) -> str:
-        """Take the key out of a text, and what is nearly the key."""
+        """Replace the key, and what is nearly the key, in a text."""
         for secret in self._secrets:
             text = text.replace(secret, f"${KEY_VARIABLE}")
         return text
 
-    def having(self, state: State) -> list[Finding]:
-        """Give the findings in a state."""
-        return [finding for finding in self.findings.values() if finding.state == state]
+    def having(self, state: State) -> list[ClauseResult]:
+        """Return the results in a state."""
+        return [result for result in self.results.values() if result.state == state]
 
     @property
     def broken(self) -> list[str]:
-        """Name the clauses that are broken."""
-        return [finding.clause.name for finding in self.having("broken")]
+        """The names of the clauses that are broken."""
+        return [result.clause.name for result in self.having("broken")]

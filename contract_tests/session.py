@@ -1,4 +1,4 @@
-"""How requests reach a target: the first conversation, the pace, what is waited out, and when to stop."""
+"""How requests reach a target: the first one, the pace, what is waited out, and when to stop."""
 
 from __future__ import annotations
 
@@ -6,67 +6,67 @@ import random
 import ssl
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
-import attrs
-
-from .target import ConfigError, Place, Target
-from .wire import KEY_VARIABLE, Answer, Exchange, Request, Wire, connected
-
-MARK = "contract-test-"
-"""What every identifier that the tests make up begins with or ends in."""
+from .report import Report
+from .target import MARK, BatchRef, ConfigError
+from .wire import KEY_VARIABLE, Exchange, Request, Response, Wire, connected
 
 LIMITED = frozenset({429, 503})
-"""What a rate limiter answers: waited out."""
+"""The status codes of a rate limiter's responses, which are waited out."""
 
 _NO_API = frozenset({0, 502, 503, 504})
 _LONGEST_WAIT = 60.0  # seconds that a limiter may ask for
 _NO_PROGRESS_TIMEOUT = 120.0  # seconds of waiting in which nothing gets through
-_RETURNS = 3.0  # seconds in which a server that is gone may come back
-_SHOWN = 3  # requests that are named when a server is gone
-_SLOWEST = 2.0  # seconds between requests, whatever a limiter refuses
-_SILENCES = 4
+_RESTART_TIMEOUT = 3.0  # seconds in which a server that is gone may come back
+_LONGEST_INTERVAL = 2.0  # seconds between requests, whatever a limiter refuses
+_MOST_TIMEOUTS = 4
+_NAMED = 3  # requests that are named when a server is gone
 
 
 class Stopped(Exception):
-    """No more requests may, or need, be sent; says why, in one sentence."""
+    """No more requests may, or need, be sent; its message is one sentence."""
 
 
 class Session:
-    """Sends requests to a target, no faster and no more than it allows, and shows each exchange to an observer."""
+    """Sends requests to a target, no faster and no more than it allows, and records each exchange in a report.
 
-    def __init__(self, target: Target, observe: Callable[[Exchange], None], seed: int) -> None:
-        self.target = target
-        self.random = random.Random(seed)  # noqa: S311 - names of things that do not exist
-        self.exchanges: list[Exchange] = []
-        self.kinds: Counter[str] = Counter()
-        self.stopped: str | None = None
-        self.last: list[Request] = []
-        self.wire = Wire(target.base_url)
-        self._observe = observe
+    Attributes:
+        last: The last requests.
+        clause: The name of the clause that requests are for.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.target = report.target
+        self.random = random.Random(report.seed)  # noqa: S311 - names of things that do not exist
+        self.wire = Wire(report.target.base_url)
+        self.last: deque[Request] = deque(maxlen=_NAMED)
+        self.clause = ""
         self._lock = threading.RLock()
-        self._least = self._interval = 1 / target.requests_per_second if target.requests_per_second else 0.0
+        rate = report.target.requests_per_second
+        self._shortest_interval = self._interval = 1 / rate if rate else 0.0
         self._next = 0.0
-        self._silences = 0
+        self._timeouts = 0
 
     def made_up(self) -> str:
-        """Make up an identifier that is nobody's."""
+        """Return a new identifier that nothing has."""
         return f"{MARK}{self.random.getrandbits(48):012x}"
 
-    def nobody(self) -> Place:
-        """Make up a place where no batch is."""
-        return Place(self.made_up(), self.made_up())
+    def unknown(self) -> BatchRef:
+        """Return a new reference to a batch that does not exist."""
+        return BatchRef(self.made_up(), self.made_up())
 
     def request(
         self,
-        place: Place | str,
+        batch: BatchRef | str,
         *,
         method: str = "POST",
         key: bytes | str | None = "",
-        spelled: str = "",
+        bash: str = "",
         namespace: str | bytes | None = "",
         more: Sequence[tuple[str, bytes]] = (),
         accept: bytes | None = b"application/json",
@@ -75,64 +75,66 @@ class Session:
         """Make a request.
 
         Args:
-            place: The batch, or a whole path.
+            batch: The batch, or a whole path.
             method: The HTTP method.
             key: The Authorization header; "" for the right one, None for none.
-            spelled: How bash spells it, with the key left to its variable.
+            bash: How bash writes it, with the key left to its variable.
             namespace: The X-Namespace header; "" for the target's own, None for none.
             more: More headers.
             accept: The Accept header; None for none.
             others: Further attributes of the request.
         """
-        good = self.target.key
-        bash = {f"Bearer {good}".encode(): f"Bearer ${KEY_VARIABLE}"}
-        value = f"Bearer {good}".encode() if key == "" else key.encode() if isinstance(key, str) else key
-        if value is not None and spelled:
-            bash[value] = spelled
-        headers = [*([] if accept is None else [("Accept", accept)]), *more]
-        if value is not None:
-            headers.append(("Authorization", value))
-        if namespace == "":
-            namespace = self.target.namespace
-        if namespace is not None:
-            headers.append(("X-Namespace", namespace.encode() if isinstance(namespace, str) else namespace))
-        path = place.path if isinstance(place, Place) else place
-        texts = [text for _, text in headers if text not in bash]
-        for text in (*texts, path.encode(), others.get("body", b"")):
-            if good.encode() in text:
-                bash[text] = text.decode().replace(good, f"${{{KEY_VARIABLE}}}")
-        return Request(method=method, path=path, headers=tuple(headers), spelled=tuple(bash.items()), **others)
+        right = f"Bearer {self.target.key}"
+        in_bash = {right.encode(): f"Bearer ${KEY_VARIABLE}"}
+        key = _encoded(right if key == "" else key)
+        namespace = _encoded(self.target.namespace if namespace == "" else namespace)
+        if key is not None and bash:
+            in_bash[key] = bash
+        headers = [
+            (name, value)
+            for name, value in (("Accept", accept), *more, ("Authorization", key), ("X-Namespace", namespace))
+            if value is not None
+        ]
+        path = batch.path if isinstance(batch, BatchRef) else batch
+        for text in (*(value for _, value in headers), path.encode(), others.get("body", b"")):
+            if self.target.key.encode() in text and text not in in_bash:
+                in_bash[text] = text.decode().replace(self.target.key, f"${{{KEY_VARIABLE}}}")
+        others.setdefault("clause", self.clause)
+        return Request(method=method, path=path, headers=tuple(headers), bash=tuple(in_bash.items()), **others)
 
     def send(self, request: Request, kind: str = "by clauses", wire: Wire | None = None) -> Exchange:
-        """Send a request and note what came back. What a rate limiter refuses is waited out.
+        """Send a request and record the response. What a rate limiter refuses is waited out.
 
         Raises:
-            Stopped: No more may be sent.
+            Stopped: If no more may be sent.
         """
         began, refusals, interval = time.monotonic(), 0, self._interval
         while True:
-            self._turn(kind if not refusals else "again, after a rate limit")
+            self._wait_for_turn("again, after a rate limit" if refusals else kind)
             with self._lock:
-                self.last = [*self.last, request][-_SHOWN:]
+                self.last.append(request)
             exchange = Exchange(request, (wire or self.wire).send(request))
-            if exchange.answer.status not in LIMITED or request.induced or self.target.mock is not None:
+            status = exchange.response.status
+            if status not in LIMITED or request.induced or self.target.mock is not None:
                 break
             refusals += 1
-            if refusals == 4 and self._hello().status not in LIMITED:
+            if refusals == 4 and self._probe().status not in LIMITED:
                 self._interval = interval  # it is about this request, and not about the rate
                 break
             if time.monotonic() - began > _NO_PROGRESS_TIMEOUT:
-                self._stop(f"the server answers nothing but {exchange.answer.status} for {_NO_PROGRESS_TIMEOUT:g} s.")
-            self.note(Exchange(_limited(request), exchange.answer))
-            self._interval = min(max(self._interval * 1.25, 0.02), _SLOWEST)
-            time.sleep(_wait(exchange.answer, refusals))
-        self.note(exchange)
-        self._interval = max(self._interval * 0.98, self._least) if self._interval > 0.001 else self._least
-        if exchange.answer.status in _NO_API and not request.induced and self.target.mock is None:
-            self._look_whether_it_is_there(exchange.answer)
+                self._stop(f"the server responds with nothing but {status} for {_NO_PROGRESS_TIMEOUT:g} s.")
+            self.record(exchange, from_limiter=True)
+            self._interval = min(max(self._interval * 1.25, 0.02), _LONGEST_INTERVAL)
+            time.sleep(_retry_after(exchange.response, refusals))
+        self.record(exchange)
+        self._interval = max(self._interval * 0.98, self._shortest_interval)
+        if self._interval <= 0.001:
+            self._interval = self._shortest_interval
+        if status in _NO_API and not request.induced and self.target.mock is None:
+            self._stop_if_gone(exchange.response)
         return exchange
 
-    def at_once(self, requests: Sequence[Request]) -> list[Exchange]:
+    def send_at_once(self, requests: Sequence[Request]) -> list[Exchange]:
         """Send requests at the same moment, each on a connection of its own."""
         ready = threading.Barrier(len(requests))
         time.sleep(self._interval * len(requests))  # so that they are due together
@@ -150,112 +152,105 @@ class Session:
         finally:
             self._interval = max(interval, self._interval)
 
-    def framing(self, request: Request) -> str | None:
-        """Say what is wrong with the length of an answer, asked on a connection of its own and without a length."""
-        self._turn("by clauses")
-        return self.wire.framing(request)
+    def framing_problem(self, request: Request) -> str | None:
+        """Return what is wrong with the length of a response, requested on a connection of its own without a length."""
+        self._wait_for_turn("by clauses")
+        return self.wire.framing_problem(request)
 
-    def note(self, exchange: Exchange) -> None:
-        """Take an exchange into the record."""
-        with self._lock:
-            if exchange.request.clause != _LIMITED:
-                self.exchanges.append(exchange)
-            self._observe(exchange)
-            self._silences += exchange.answer.timed_out
-            if self._silences >= _SILENCES:
-                self._stop(f"{_SILENCES} requests got no answer in time.")
-
-    def greet(self) -> None:
-        """Speak to the target once, before anything is checked.
+    def record(self, exchange: Exchange, *, from_limiter: bool = False) -> None:
+        """Record an exchange in the report.
 
         Raises:
-            ConfigError: It cannot be tested; says in one sentence what to do.
+            Stopped: If too many requests got no response in time.
         """
-        url, request = self.target.base_url, self.request(self.nobody())
-        self._turn("to begin with")
-        answer = self.wire.send(request)
-        if answer.status in LIMITED:
+        with self._lock:
+            self.report.observe(exchange, from_limiter=from_limiter)
+            self._timeouts += exchange.response.timed_out
+            if self._timeouts >= _MOST_TIMEOUTS:
+                self._stop(f"{_MOST_TIMEOUTS} requests got no response in time.")
+
+    def greet(self) -> None:
+        """Send one request before anything is checked.
+
+        Raises:
+            ConfigError: If the target cannot be tested; its message says in one sentence what to do.
+        """
+        url, request = self.target.base_url, self.request(self.unknown())
+        self._wait_for_turn("to begin with")
+        response = self.wire.send(request)
+        if response.status in LIMITED:
             try:
-                answer = self.send(request, "to begin with").answer
+                response = self.send(request, "to begin with").response
             except Stopped as reason:
                 raise ConfigError(f"{url} cannot be tested: {reason}") from None
-        problem = _unreachable(url) if answer.status == 0 else None
-        if problem is not None:
+        self.report.exchanges.clear()
+        problem = self._problem(response)
+        if problem:
             raise ConfigError(problem)
-        self.exchanges.clear()
-        if answer.status == 0:
-            if url.startswith("http:") and _speaks_tls(url):
-                raise ConfigError(f"{url} speaks TLS: write https in base_url.")
-            raise ConfigError(f"{url} accepts connections and does not answer as HTTP does: {answer.failure}.")
-        if answer.status == 400 and url.startswith("http:") and _speaks_tls(url):
-            raise ConfigError(f"{url} speaks TLS: write https in base_url.")
-        if 300 <= answer.status < 400:
-            raise ConfigError(
-                f"{url} redirects to {answer.header('location')}: write the address behind it as base_url."
-            )
-        if answer.status == 401:
-            raise ConfigError(
-                f"{url} refuses the key in {KEY_VARIABLE} with 401: it must be one that may be used there."
-            )
-        if answer.status == 403:
+
+    def _problem(self, response: Response) -> str | None:
+        """Return in one sentence why a target cannot be tested, if it cannot."""
+        url, status = self.target.base_url, response.status
+        if status == 0 and (unreachable := _unreachable(url)):
+            return unreachable
+        if status in {0, 400} and url.startswith("http:") and _speaks_tls(url):
+            return f"{url} speaks TLS: write https in base_url."
+        if status == 0:
+            return f"{url} accepts connections, but its response is not HTTP: {response.failure}."
+        if 300 <= status < 400:
+            return f"{url} redirects to {response.header('location')}: write the address behind it as base_url."
+        if status == 401:
+            return f"{url} refuses the key in {KEY_VARIABLE} with 401: set it to one that is valid there."
+        if status == 403:
             where = f"namespace {self.target.namespace!r}" if self.target.namespace else "its default namespace"
-            raise ConfigError(f"{url} answers 403: the key may not use {where}, or a gateway lets nobody in.")
-        if answer.status in _NO_API:
-            raise ConfigError(f"{url} answers {answer.status}: a gateway is there, and no API behind it.")
+            return f"{url} responds with 403: the key may not use {where}, or a gateway lets nobody in."
+        if status in _NO_API:
+            return f"{url} responds with {status}: a gateway is there, and no API behind it."
+        return None
 
-    def _hello(self) -> Answer:
+    def _probe(self) -> Response:
         with Wire(self.target.base_url) as wire:
-            self._turn("to see who is there")
-            return wire.send(self.request(self.nobody()))
+            self._wait_for_turn("to see who is there")
+            return wire.send(self.request(self.unknown()))
 
-    def _turn(self, kind: str) -> None:
+    def _wait_for_turn(self, kind: str) -> None:
         """Wait until another request may be sent."""
         with self._lock:
-            if self.kinds.total() >= self.target.max_requests:
-                self.stopped = f"more than max_requests, which is {self.target.max_requests}"
-            if self.stopped is not None:
-                raise Stopped(self.stopped)
-            self.kinds[kind] += 1
+            if self.report.requests.total() >= self.target.max_requests:
+                self.report.stopped = f"more than max_requests, which is {self.target.max_requests}"
+            if self.report.stopped:
+                raise Stopped(self.report.stopped)
+            self.report.requests[kind] += 1
             now = time.monotonic()
             wait = self._next - now if self._interval else 0.0
             self._next = max(self._next, now) + self._interval
             if wait > 0:
                 time.sleep(wait)
 
-    def _look_whether_it_is_there(self, answer: Answer) -> None:
-        """Tell a connection that ended, or a gateway's failure, from a server that is gone."""
-        give_up = time.monotonic() + _RETURNS
-        while True:
-            if self._hello().status not in _NO_API:
-                return
+    def _stop_if_gone(self, response: Response) -> None:
+        """Stop if the server is gone, rather than a connection ended or a gateway failed."""
+        give_up = time.monotonic() + _RESTART_TIMEOUT
+        while self._probe().status in _NO_API:
             if time.monotonic() > give_up:
-                self._stop(f"the server is gone ({answer.failure or answer.status}).")
-            time.sleep(_RETURNS / 10)
+                self._stop(f"the server is gone ({response.failure or response.status}).")
+            time.sleep(_RESTART_TIMEOUT / 10)
 
-    def _stop(self, why: str) -> None:
-        self.stopped = why
+    def _stop(self, why: str) -> NoReturn:
+        self.report.stopped = why
         raise Stopped(why)
 
 
-_LIMITED = "a rate limiter's answer"
+def _encoded(text: str | bytes | None) -> bytes | None:
+    return text.encode() if isinstance(text, str) else text
 
 
-def _limited(request: Request) -> Request:
-    return attrs.evolve(request, clause=_LIMITED)
-
-
-def is_limiters(exchange: Exchange) -> bool:
-    """Tell whether an answer is a rate limiter's, so that it says nothing but about the limiter."""
-    return exchange.request.clause == _LIMITED
-
-
-def _wait(answer: Answer, refusals: int) -> float:
-    text = answer.header("retry-after") or ""
+def _retry_after(response: Response, refusals: int) -> float:
+    text = response.header("retry-after") or ""
     return min(float(text), _LONGEST_WAIT) if text.isdecimal() else min(0.5 * 2**refusals, 8.0)
 
 
 def _unreachable(url: str) -> str | None:
-    """Say in a sentence why no connection can be made, if none can."""
+    """Return in one sentence why no connection can be made, if none can."""
     try:
         with connected(url, timeout=5):
             return None
@@ -267,9 +262,9 @@ def _unreachable(url: str) -> str | None:
     except ssl.SSLError as error:
         return f"{url} does not speak TLS ({error.reason or error}): write http in base_url if that is meant."
     except TimeoutError:
-        return f"No server answers at {url} within 5 s."
+        return f"No server responds at {url} within 5 s."
     except (OSError, UnicodeError) as error:
-        return f"No server answers at {url}: {getattr(error, 'strerror', None) or error}."
+        return f"No server responds at {url}: {getattr(error, 'strerror', None) or error}."
 
 
 def _speaks_tls(url: str) -> bool:

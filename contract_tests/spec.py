@@ -1,4 +1,4 @@
-"""openapi.yaml, as the tests read it: nothing that it says is written down again elsewhere."""
+"""openapi.yaml, as the tests read it: nothing that it states is repeated elsewhere."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Operation:
         return f"{self.method} {self.path}"
 
     def headers(self, code: int) -> dict[str, dict[str, Any]]:
-        """Give the schemas of the headers that an answer with this code carries, by name."""
+        """Return the schemas of the headers of a response with this status code, by name."""
         headers = self.responses.get(code, {}).get("headers", {})
         return {name: resolved(header)["schema"] for name, header in headers.items()}
 
     def schema(self, code: int) -> str | None:
-        """Name the schema of the body of an answer with this code."""
+        """Return the name of the schema of the body of a response with this status code."""
         content = self.responses.get(code, {}).get("content", {}).get("application/json", {})
         reference: str = content.get("schema", {}).get("$ref", "")
         return reference.rpartition("/")[2] or None
@@ -70,46 +70,48 @@ STATUSES: tuple[str, ...] = tuple(SCHEMAS["TaskStatus"]["enum"])
 
 @functools.cache
 def validator(name: str) -> jsonschema.Draft202012Validator:
-    """Make a validator for a schema of the contract, by name."""
+    """Return a validator for a schema of the contract."""
     return jsonschema.Draft202012Validator(
         {"$ref": f"#/components/schemas/{name}", "components": SPEC["components"]},
     )
 
 
 def mismatch(name: str, value: object) -> str | None:
-    """Say where a value differs from a schema of the contract, or nothing."""
-    errors = sorted(validator(name).iter_errors(value), key=lambda error: len(error.path))
-    if not errors:
+    """Return where a value differs from a schema of the contract, or None if it does not."""
+    error = jsonschema.exceptions.best_match(validator(name).iter_errors(value))
+    if error is None:
         return None
-    error = min(jsonschema.exceptions.best_match(errors) or errors[0], errors[0], key=lambda e: -len(e.path))
-    place = "/".join(str(part) for part in error.absolute_path) or "the body"
+    place = "/".join(map(str, error.absolute_path)) or "the body"
     return f"{place}: {error.message[:200]}"
 
 
+_EVERYTHING = object()  # stands for a value that has every property of its schema
+
+
 def properties(name: str) -> set[str]:
-    """Name every property that a value of a schema may have, as `Schema.property`, those of its parts included."""
-    return set(_named(name, SCHEMAS[name], None, everything=True))
+    """Return every property of a schema as `Schema.property`, nested ones included."""
+    return set(_properties(name, SCHEMAS[name], _EVERYTHING))
 
 
-def carried(name: str, value: object) -> set[str]:
-    """Name every property that a value has, whether its schema knows it or not."""
-    return set(_named(name, SCHEMAS[name], value, everything=False))
+def properties_of(name: str, value: object) -> set[str]:
+    """Return every property that a value has, whether its schema knows it or not."""
+    return set(_properties(name, SCHEMAS[name], value))
 
 
-def _named(name: str, schema: dict[str, Any], value: object, *, everything: bool) -> Iterator[str]:
+def _properties(name: str, schema: dict[str, Any], value: Any) -> Iterator[str]:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         schema = resolved(schema)
     for part in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
-        yield from _named(name, part, value, everything=everything)
-    if "items" in schema and (everything or isinstance(value, list)):
-        for item in [None] if everything else value if isinstance(value, list) else []:
-            yield from _named(name, schema["items"], item, everything=everything)
-    if "properties" in schema:
-        known = schema["properties"]
-        present = value if isinstance(value, dict) else {}
-        for field in known if everything else present:
-            yield f"{name}.{field}"
-            if field in known:
-                inner = present.get(field)
-                yield from _named(f"{name}.{field}", known[field], inner, everything=everything)
+        yield from _properties(name, part, value)
+    known = schema.get("properties", {})
+    if value is _EVERYTHING:
+        items, fields = [_EVERYTHING], dict.fromkeys(known, _EVERYTHING)
+    else:
+        items = value if isinstance(value, list) else []
+        fields = value if isinstance(value, dict) and known else {}
+    for item in items if "items" in schema else ():
+        yield from _properties(name, schema["items"], item)
+    for field, inner in fields.items():
+        yield f"{name}.{field}"
+        yield from _properties(f"{name}.{field}", known.get(field, {}), inner)

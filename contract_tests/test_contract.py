@@ -1,4 +1,4 @@
-"""The contract, clause by clause: of the mock, of a server in a process of its own, or of the real API."""
+"""The contract, clause by clause: of the mock, or of a server that a configuration file describes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Callable
 import pytest
 
 from .clauses import CLAUSES
-from .conftest import Result
 from .render import explained
+from .report import Report
 
 
 @pytest.mark.parametrize("name", CLAUSES)
-def test_clause(result: Result, name: str, record_property: Callable[[str, object], None]) -> None:
+def test_clause(report: Report, name: str, record_property: Callable[[str, object], None]) -> None:
     """The clause holds; one that could not be checked is skipped by name, with what it would need."""
     clause = CLAUSES[name]
-    finding = result.report.findings[clause]
+    result = report.results[clause]
     record_property("provenance", clause.provenance)
     record_property("sentence", clause.sentence)
-    record_property("checks", finding.checks)
-    if finding.state == "not checked":
-        pytest.skip(f"{name} is not checked: needs {finding.why_not}")
-    if finding.state == "broken":
-        pytest.fail(explained(finding), pytrace=False)
+    record_property("checks", result.checks)
+    if result.state == "not checked":
+        pytest.skip(f"{name} is not checked: needs {result.why_not}")
+    if result.state == "broken":
+        pytest.fail(explained(result), pytrace=False)
 
 
-def test_run_is_whole(result: Result) -> None:
+def test_run_is_whole(report: Report) -> None:
     """A run that ended early, or in which no clause could be checked, is no pass."""
-    if result.report.stopped:
-        pytest.fail("\n".join([result.report.stopped, *result.report.last]), pytrace=False)
-    assert result.report.having("held")
+    if report.stopped:
+        pytest.fail("\n".join([report.stopped, *report.last]), pytrace=False)
+    assert report.having("held")

@@ -1,8 +1,9 @@
-"""One request and what came back, byte for byte: no HTTP library in between that would tidy up either."""
+"""One request and its response, byte for byte: no HTTP library tidies up either."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import http.client
 import json
@@ -19,7 +20,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 import attrs
 
 KEY_VARIABLE = "MIXPEEK_API_KEY"
-PATIENCE = 15.0  # seconds for one answer
+TIMEOUT = 15.0  # seconds for one response
 _LARGE = 4000  # bytes of a path, or of all headers, that a gateway may find too many
 _GATEWAY_MAY_REFUSE = {
     "an encoded slash or backslash": r"(?i)%(25)*(2F|5C)|\\",
@@ -39,35 +40,35 @@ class Request:
         method: The HTTP method.
         path: The path behind the base URL, percent-encoded as it is sent.
         headers: The headers, without Host and Content-Length.
-        spelled: How bash spells what has the key in it (a header's value, the path or the body), by what is sent.
+        bash: How bash writes the values that hold the key (a header, the path or the body), by what is sent.
         body: The bytes of the body.
-        announced: Whether the length of the body is announced.
-        clause: The clause that it is for.
-        induced: Whether the mock was told what to answer.
+        send_length: Whether Content-Length is sent.
+        clause: The name of the clause that it is for.
+        induced: Whether it is to meet a planned fault of the mock.
     """
 
     method: str
     path: str
     headers: tuple[tuple[str, bytes], ...] = ()
-    spelled: tuple[tuple[bytes, str], ...] = attrs.field(default=(), repr=False)
+    bash: tuple[tuple[bytes, str], ...] = attrs.field(default=(), repr=False)
     body: bytes = b""
-    announced: bool = True
+    send_length: bool = True
     clause: str = ""
     induced: bool = False
 
     def header(self, name: str) -> bytes | None:
-        """Give the value of a header."""
+        """Return the value of a header."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
-    @property
-    def gateway(self) -> str:
+    @functools.cached_property
+    def gateway_reason(self) -> str:
         """Why a gateway may refuse it before the API sees it; empty if it may not."""
         if self.method != "POST":
             return "another method"
         path = self.path.partition("?")[0]
-        for why, pattern in _GATEWAY_MAY_REFUSE.items():
+        for reason, pattern in _GATEWAY_MAY_REFUSE.items():
             if re.search(pattern, path):
-                return why
+                return reason
         if len(self.path) > _LARGE or sum(len(value) for _, value in self.headers) > _LARGE:
             return "many kilobytes"
         try:
@@ -82,44 +83,42 @@ class Request:
         return ""
 
     def curl(self, base_url: str) -> str:
-        """Give the command that repeats it in bash, with the key left to its variable."""
+        """Return the command that repeats it in bash, with the key left to its variable."""
         words = ["curl", "-sS", "-i", "-g", "--http1.1", "--path-as-is"]
         words += ["--head"] if self.method == "HEAD" else ["-X", self.method]
-        spelled = dict(self.spelled)
+        with_key = dict(self.bash)
         for name, value in self.headers:
-            text = spelled.get(value)
-            if text is not None:
-                words += ["-H", f'"{name}: {text}"']
+            if value in with_key:
+                words += ["-H", f'"{name}: {with_key[value]}"']
             else:
-                words += ["-H", _bash(name.encode() + (b": " + value if value else b";"))]
+                words += ["-H", _quoted(name.encode() + (b": " + value if value else b";"))]
         if self.header("accept") is None:
             words += ["-H", "Accept:"]
         if self.body:
-            text = spelled.get(self.body)
-            words += ["--data-binary", f'"{text}"' if text else _bash(self.body)]
+            words += ["--data-binary", f'"{with_key[self.body]}"' if self.body in with_key else _quoted(self.body)]
             if self.header("content-type") is None:
                 words += ["-H", "Content-Type:"]
-        elif self.announced and self.method != "HEAD":
+        elif self.send_length and self.method != "HEAD":
             words += ["-H", "'Content-Length: 0'"]
-        path = spelled.get(self.path.encode())
-        words.append(f'"{base_url}{path}"' if path else _bash((base_url + self.path).encode()))
+        path = self.path.encode()
+        words.append(f'"{base_url}{with_key[path]}"' if path in with_key else _quoted(base_url.encode() + path))
         return " ".join(words)
 
 
-def _bash(raw: bytes) -> str:
-    """Quote bytes for bash, and write long repetitions short."""
+def _quoted(raw: bytes) -> str:
+    """Quote bytes for bash, long repetitions in a short form."""
     parts: list[str] = []
     at = 0
     for match in re.finditer(rb"(.{1,6}?)\1{40,}", raw):
         unit = match[1].decode("latin-1").replace("%", "%%")
         times = len(match[0]) // len(match[1])
-        parts += [_quoted(raw[at : match.start()]), f'"$(printf {shlex.quote(unit + "%.0s")} $(seq {times}))"']
+        parts += [_literal(raw[at : match.start()]), f'"$(printf {shlex.quote(unit + "%.0s")} $(seq {times}))"']
         at = match.end()
-    parts.append(_quoted(raw[at:]))
+    parts.append(_literal(raw[at:]))
     return "".join(part for part in parts if part != "''") or "''"
 
 
-def _quoted(raw: bytes) -> str:
+def _literal(raw: bytes) -> str:
     with contextlib.suppress(UnicodeDecodeError):
         text = raw.decode()
         if text.isprintable():
@@ -129,19 +128,19 @@ def _quoted(raw: bytes) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class Answer:
-    """An answer, or the lack of one.
+class Response:
+    """A response, or the lack of one.
 
     Attributes:
-        status: The HTTP status code; 0 where there is none.
-        headers: The headers, in lower case.
+        status: The HTTP status code; 0 if there is none.
+        headers: The headers, names in lower case.
         body: The bytes of the body.
-        failure: Why there is no whole answer.
+        failure: Why the response is not whole.
         reason: The reason phrase.
-        timed_out: Whether there is none because it took too long.
+        timed_out: Whether it is not whole because it took too long.
     """
 
-    status: int
+    status: int = 0
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     failure: str | None = None
@@ -149,16 +148,16 @@ class Answer:
     timed_out: bool = False
 
     def header(self, name: str) -> str | None:
-        """Give the value of a header; several are joined by commas."""
+        """Return the value of a header; several are joined by commas."""
         values = [value for key, value in self.headers if key == name]
         return ", ".join(values) if values else None
 
     @property
     def content(self) -> bytes:
-        """The body as it was before it was compressed.
+        """The body, decompressed.
 
         Raises:
-            ValueError: It is not compressed as Content-Encoding says.
+            ValueError: If it is not compressed as Content-Encoding says.
         """
         coding = self.header("content-encoding")
         try:
@@ -166,34 +165,34 @@ class Answer:
                 return gzip.decompress(self.body)
             return zlib.decompress(self.body) if coding == "deflate" else self.body
         except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"it is no {coding}: {error}") from None
+            raise ValueError(f"not {coding}: {error}") from None
 
     @property
     def text(self) -> str:
-        """The body for reading, whatever it is."""
+        """The body as text, whatever it is."""
         with contextlib.suppress(ValueError):
             return self.content.decode("utf-8", "replace")
         return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
-        """Read the body as the JSON that RFC 8259 allows.
+        """Parse the body as the JSON that RFC 8259 allows.
 
         Raises:
-            ValueError: It is something else: `NaN`, a name twice, a number beyond all bounds, half a surrogate pair and
-                other encodings than UTF-8 included.
+            ValueError: If it is something else: `NaN`, a name twice, a number out of range, half a surrogate pair and
+                encodings other than UTF-8 included.
         """
         try:
             value = json.loads(
                 self.content.decode("utf-8"),
-                parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique,
+                parse_constant=finite, parse_float=finite, object_pairs_hook=_unique,
             )  # fmt: skip
             json.dumps(value, ensure_ascii=False).encode()
         except RecursionError:
-            raise ValueError("it is nested too deep") from None
+            raise ValueError("nested too deep") from None
         return value
 
-    def object(self) -> dict[str, Any]:
-        """Read the body as a JSON object; an empty one where it is something else."""
+    def json_object(self) -> dict[str, Any]:
+        """Parse the body as a JSON object; return an empty one if it is something else."""
         try:
             value = self.json()
         except ValueError:
@@ -204,45 +203,46 @@ class Answer:
         return self.failure or f"{self.status} {self.text[:200]}"
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not valid JSON")
+def finite(text: str) -> float:
+    """Parse a finite number.
 
-
-def _finite(text: str) -> float:
+    Raises:
+        ValueError: If it is infinite or not a number.
+    """
     number = float(text)
-    return number if math.isfinite(number) else float(_refuse(text))
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise ValueError("a name stands twice in an object")
-    return dict(pairs)
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return value
 
 
 @attrs.frozen
 class Exchange:
-    """A request and its answer."""
+    """A request and its response."""
 
     request: Request
-    answer: Answer
+    response: Response
 
 
-def address(base_url: str) -> tuple[str, int]:
-    """Give the host and the port of a URL."""
+def _address(base_url: str) -> tuple[str, int]:
     parts = urlsplit(base_url)
     return str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
 
 
 @contextlib.contextmanager
-def connected(base_url: str, timeout: float = PATIENCE) -> Iterator[socket.socket]:
+def connected(base_url: str, timeout: float = TIMEOUT) -> Iterator[socket.socket]:
     """Open a connection, with TLS for https. Certificates are trusted as OpenSSL does, so SSL_CERT_FILE counts."""
-    host, port = address(base_url)
-    with socket.create_connection((host, port), timeout=timeout) as plain:
+    with socket.create_connection(_address(base_url), timeout=timeout) as plain:
         if urlsplit(base_url).scheme != "https":
             yield plain
             return
-        with ssl.create_default_context().wrap_socket(plain, server_hostname=host) as wrapped:
+        with ssl.create_default_context().wrap_socket(plain, server_hostname=_address(base_url)[0]) as wrapped:
             yield wrapped
 
 
@@ -251,15 +251,10 @@ class Wire:
 
     def __init__(self, base_url: str) -> None:
         parts = urlsplit(base_url)
-        self._prefix = parts.path.rstrip("/")
         self._base_url = base_url
-        host, port = address(base_url)
-        self._connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            self._connection = http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=context)
-        else:
-            self._connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
+        self._prefix = parts.path.rstrip("/")
+        connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = connection(*_address(base_url), timeout=TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
@@ -267,68 +262,65 @@ class Wire:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> Response:
         """Send a request; one that a kept connection swallowed is sent again on a new one."""
         kept = self._connection.sock is not None
-        answer = self._send(request)
-        if kept and answer.failure is not None and answer.status == 0 and not answer.timed_out:
+        response = self._send(request)
+        if kept and response.failure is not None and response.status == 0 and not response.timed_out:
             self._connection.close()
-            answer = self._send(request)
-        if answer.failure is not None:
+            response = self._send(request)
+        if response.failure is not None:
             self._connection.close()
-        return answer
+        return response
 
-    def _send(self, request: Request) -> Answer:
+    def _send(self, request: Request) -> Response:
         connection = self._connection
         try:
             connection.putrequest(request.method, self._prefix + request.path, skip_accept_encoding=True)
             for name, value in request.headers:
                 connection.putheader(name, value)
-            if request.announced:
+            if request.send_length:
                 connection.putheader("Content-Length", str(len(request.body)))
             elif request.body:
                 connection.putheader("Transfer-Encoding", "chunked")
-            connection.endheaders(request.body or None, encode_chunked=not request.announced)
+            connection.endheaders(request.body or None, encode_chunked=not request.send_length)
             response = connection.getresponse()
         except TimeoutError:
-            return Answer(status=0, failure=f"no answer within {PATIENCE:g} s", timed_out=True)
+            return Response(failure=f"no response within {TIMEOUT:g} s", timed_out=True)
         except (OSError, UnicodeError, http.client.HTTPException) as error:
-            return Answer(status=0, failure=f"no answer: {error or type(error).__name__}")
+            return Response(failure=f"no response: {error or type(error).__name__}")
         headers = tuple((name.lower(), value) for name, value in response.getheaders())
+        head = Response(status=response.status, headers=headers, reason=response.reason)
         try:
-            body = response.read()
+            return attrs.evolve(head, body=response.read())
         except http.client.IncompleteRead as error:
             failure = f"the body ends after {len(error.partial)} bytes, before its announced length"
-            return Answer(status=response.status, headers=headers, body=error.partial, failure=failure)
+            return attrs.evolve(head, body=error.partial, failure=failure)
         except (OSError, http.client.HTTPException) as error:
-            slow = isinstance(error, TimeoutError)
-            return Answer(
-                status=response.status, headers=headers, failure=f"the body broke off: {error}", timed_out=slow
-            )
-        return Answer(status=response.status, headers=headers, body=body, reason=response.reason)
+            failure = f"the body broke off: {error}"
+            return attrs.evolve(head, failure=failure, timed_out=isinstance(error, TimeoutError))
 
-    def framing(self, request: Request) -> str | None:
-        """Send a request on a connection that ends with it, as curl does, and say what is wrong with the answer."""
+    def framing_problem(self, request: Request) -> str | None:
+        """Send a request on a connection of its own, as curl does; return what is wrong with the response's length."""
         lines = [f"{request.method} {self._prefix}{request.path} HTTP/1.1".encode()]
         lines += [f"Host: {urlsplit(self._base_url).netloc}".encode()]
         lines += [name.encode() + b": " + value for name, value in request.headers]
-        head = b"\r\n".join([*lines, b"Connection: close", b"", b""])
         data = b""
         try:
             with connected(self._base_url) as connection:
-                connection.sendall(head)
+                connection.sendall(b"\r\n".join([*lines, b"Connection: close", b"", b""]))
                 while chunk := connection.recv(65536):
                     data += chunk
         except OSError as error:
-            return None if data else f"no answer: {error}"  # some keep it open, or end it with a reset
-        sent, _, body = data.partition(b"\r\n\r\n")
+            return None if data else f"no response: {error}"  # some servers keep it open, or end it with a reset
+        head, _, body = data.partition(b"\r\n\r\n")
         if request.method == "HEAD":
             return f"{len(body)} bytes after the headers" if body else None
-        if re.match(rb"HTTP/1\.[01] 5(?!03)", sent):
+        if re.match(rb"HTTP/1\.[01] 5(?!03)", head):
             return "a 5xx, without Content-Length in the request"
-        announced = re.search(rb"(?im)^content-length: *([0-9]+)\r?$", sent)
-        if announced and int(announced[1]) != len(body):
-            return f"{len(body)} bytes, {int(announced[1])} announced"
+        length = re.search(rb"(?im)^content-length: *([0-9]+)\r?$", head)
+        if length and int(length[1]) != len(body):
+            return f"{len(body)} bytes, {int(length[1])} announced"
         return None
 
 

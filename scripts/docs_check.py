@@ -1,10 +1,10 @@
-"""Look at the built site in a headless Chromium, opened from the file system, and keep screenshots.
+"""Open every page of the built site in a headless Chromium, from the file system, and take screenshots.
 
 Usage: python -m scripts.docs_check [FOLDER]
 
-Needs a Chromium (Debian: the package chromium), and is skipped without one. Checks every page, wide and narrow, light
-and dark: nothing in the console, no request to anywhere else, no sideways scrolling; then the search, also from a
-static host.
+Needs Chromium (the Debian package chromium), and is skipped without it. Checks every page on a wide and a narrow screen
+and in both color schemes: no messages in the console, no requests to other hosts, no horizontal scrolling. Then checks
+the search, also on a static web server.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ from playwright.sync_api import TimeoutError as NotShownError
 
 ROOT = Path(__file__).resolve().parent.parent
 SCREENSHOTS = ROOT / "build" / "screenshots"
-_VIEWS = {"wide": (1280, 900), "phone": (375, 812)}
+_VIEWS = {"wide": (1280, 900), "phone": (390, 844)}
 _OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-_LONGEST = 4000  # px of a page that a screenshot shows
+_MAX_HEIGHT = 4000  # px of a page in a screenshot
 
 
-def _watched(browser: Browser, size: tuple[int, int], scheme: Any, problems: list[str]) -> Page:
-    """Open an empty page that adds to the problems what it finds in its console, and requests to elsewhere."""
+def _open_page(browser: Browser, size: tuple[int, int], scheme: Any, problems: list[str]) -> Page:
+    """Open an empty page that reports messages in its console and requests to other hosts as problems."""
     page = browser.new_page(
         viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, reduced_motion="reduce"
     )
     page.set_default_timeout(10_000)
-    page.on("console", lambda message: problems.append(f"{page.url}: the console says {message.text}"))
-    page.on("pageerror", lambda error: problems.append(f"{page.url}: the console says {error}"))
+    page.on("console", lambda message: problems.append(f"{page.url}: message in the console: {message.text}"))
+    page.on("pageerror", lambda error: problems.append(f"{page.url}: error in the console: {error}"))
 
-    def request(sent: Any) -> None:
-        if not sent.url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:")):
-            problems.append(f"{page.url}: loads {sent.url}")
+    def check_request(request: Any) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:")):
+            problems.append(f"{page.url}: loads {request.url}")
 
-    page.on("request", request)
+    page.on("request", check_request)
     return page
 
 
 def check_pages(folder: Path, browser: Browser) -> list[str]:
-    """List what is wrong with the pages, and keep a screenshot of each."""
+    """Return the problems of all pages, and take a screenshot of each."""
     problems: list[str] = []
     for view, size in _VIEWS.items():
         for scheme in ("light", "dark"):
-            page = _watched(browser, size, scheme, problems)
+            page = _open_page(browser, size, scheme, problems)
             for file in sorted(folder.rglob("*.html")):
                 if file.name == "404.html":
-                    continue  # its links start at the root of a host
+                    continue  # its links are relative to the root of a web server
                 page.goto(file.as_uri())
                 name = str(file.relative_to(folder).with_suffix("")).replace("/", "-")
                 if (over := page.evaluate(_OVERFLOW)) > 0:
-                    problems.append(f"{page.url}, {view}: scrolls sideways by {over} px")
-                height = min(page.evaluate("document.documentElement.scrollHeight"), _LONGEST)
+                    problems.append(f"{page.url}, {view}: scrolls horizontally by {over} px")
+                height = min(page.evaluate("document.documentElement.scrollHeight"), _MAX_HEIGHT)
                 page.screenshot(
                     path=SCREENSHOTS / f"{name}.{view}.{scheme}.png",
                     full_page=True,
@@ -71,9 +71,9 @@ def check_pages(folder: Path, browser: Browser) -> list[str]:
 
 
 def check_search(bases: list[str], browser: Browser) -> list[str]:
-    """List what is wrong with the search, on a page at the root and on one below it."""
+    """Return the problems of the search, on a page in the root folder and on one below it."""
     problems: list[str] = []
-    page = _watched(browser, _VIEWS["wide"], "light", problems)
+    page = _open_page(browser, _VIEWS["wide"], "light", problems)
     for base in bases:
         for name in ("index.html", "guides/service.html"):
             page.goto(f"{base}/{name}")
@@ -90,15 +90,15 @@ def check_search(bases: list[str], browser: Browser) -> list[str]:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """Serve a folder as a static host does."""
-    handler = functools.partial(_Quiet, directory=str(folder))
+    """Serve a folder as a static web server does."""
+    handler = functools.partial(_QuietHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
@@ -108,7 +108,7 @@ def main() -> int:
     folder = (Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "site").resolve()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        print("docs-check: skipped, because there is no Chromium here (apt-get install chromium)", file=sys.stderr)
+        print("docs-check: skipped, since Chromium is not installed (apt-get install chromium)", file=sys.stderr)
         return 0
     shutil.rmtree(SCREENSHOTS, ignore_errors=True)
     SCREENSHOTS.mkdir(parents=True)

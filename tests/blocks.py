@@ -1,162 +1,110 @@
-"""Runs the code blocks of a page as a reader would: from top to bottom, in one folder, with a mock as the API."""
+"""Runs the code blocks of a page as a reader would: in one folder, from top to bottom, with a mock as the API."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
 import re
 import socket
 import subprocess
 import sys
-import time
-from contextlib import ExitStack
+from importlib.metadata import metadata
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import attrs
-import httpx
 import yaml
 
-from mixpeek_batches.mock import MockServer
-
 ROOT = Path(__file__).parent.parent
-BIN = ROOT / "build" / "demo" / "bin"
-_FENCE = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PORT = "8377"
+_NUMBER = re.compile(r"[0-9](?:[0-9,]|\.(?=[0-9]))*")
+_PROGRESS = re.compile(r"^mixpeek-batches: [0-9,]+ of [0-9,]+: .*\n", re.MULTILINE)  # only if a run takes long
 
 
-@attrs.frozen
-class Block:
-    """A code block: its language, the mark behind it, and the code.
+class Block(NamedTuple):
+    """A code block.
 
-    Python runs in the environment of a reader who installed the wheel, and in pytest after the other blocks if it is
-    marked `test`; `sh` runs in bash, marked `background` until the end of the page; `text output` is what the block
-    before it prints, where … stands for anything, and `text messages` what it writes to stderr, where any number may be
-    another; `json` and `yaml` are only read.
+    Attributes:
+        kind: The language, and a mark that says more: `python` runs, `python NAME.py` is saved, and run by pytest if it
+            is a test. `sh` runs in bash, `sh background` until the end of the page. `text output` is what the block
+            before it prints, where … stands for anything; `text messages` is what it writes to stderr, where numbers
+            may differ. `json` and `yaml` are only parsed.
+        code: The code.
     """
 
-    language: str
-    mark: str
+    kind: str
     code: str
-
-    @property
-    def kind(self) -> str:
-        """Language and mark in one."""
-        return f"{self.language} {self.mark}".strip()
 
 
 def blocks(text: str) -> list[Block]:
     """List the code blocks of a page."""
-    return [Block(language, mark, code) for language, mark, code in _FENCE.findall(text)]
+    return [Block(*found) for found in re.findall(r"^```(\w+(?: \S+)?)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
 
 
-def run(page: list[Block], folder: Path) -> None:
-    """Run all blocks of a page in a folder.
+def run(page: list[Block], url: str) -> None:
+    """Run all blocks of a page in the working directory, with the API at a URL.
 
     Raises:
-        AssertionError: One fails, or prints something else than the page says.
+        AssertionError: If a block fails, or prints something else than the page shows.
     """
-    with ExitStack() as stack:
-        variables = _variables(stack.enter_context(MockServer()))
-        url, port, printed, said = variables["MIXPEEK_BASE_URL"], _free_port(), "", ""
-        for number, block in enumerate(page):
-            code = block.code.replace(_PORT, port)
-            match block.kind:
-                case "python":
-                    file = folder / f"example_{number}.py"
-                    file.write_text(code, encoding="utf-8")
-                    printed = _run([str(BIN / "python"), str(file)], variables, folder)
-                case "python test":
-                    (folder / f"test_{number}.py").write_text(code, encoding="utf-8")
-                case "sh background":
-                    server = subprocess.Popen(["bash", "-c", f"exec {code}"], env=variables, cwd=folder)
-                    stack.callback(_end, server)
-                    _wait_for(f"http://127.0.0.1:{port}/_mock/")
-                case "sh" if re.match("pip ", code):
-                    _check_installable(code)
-                case "sh" if re.match("make ", code):
-                    # Dry: CI itself calls the targets.
-                    for target in re.findall(r"^make ([\w-]+)", code, re.MULTILINE):
-                        _run(["make", "--dry-run", "--silent", target], variables, ROOT)
-                case "sh":
-                    done = _done(["bash", "-euo", "pipefail", "-c", code], variables, folder)
-                    printed, said = done.stdout, done.stderr
-                case "json":
+    stdout = stderr = ""
+    with contextlib.ExitStack() as stack:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        for kind, original in page:
+            code = original.replace(_PORT, port)
+            match kind.split():
+                case ["python"]:
+                    with contextlib.redirect_stdout(io.StringIO()) as printed:
+                        exec(compile(code, kind, "exec"), {"__name__": "__main__"})
+                    stdout = printed.getvalue()
+                case ["python", name]:
+                    Path(name).write_text(code, encoding="utf-8")
+                case ["sh", "background"]:
+                    command = ["bash", "-c", f"exec {code}"]
+                    server = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+                    stack.callback(server.terminate)
+                    assert server.stdout is not None
+                    assert server.stdout.readline(), "it ended before it accepted connections"
+                case ["sh"] if re.match("make |pip ", code):
+                    _check_setup(code)
+                case ["sh"]:
+                    stdout, stderr = _completed(["bash", "-euo", "pipefail", "-c", code])
+                case ["json"]:
                     json.loads(code)
-                case "yaml":
+                case ["yaml"]:
                     assert isinstance(yaml.safe_load(code), dict)
-                case "text output":
-                    _check_text(printed, ".*".join(map(re.escape, code.strip().split("…"))))
-                case "text messages":
-                    escaped = re.escape(" ".join(code.split()))
-                    pattern = re.sub(r"[0-9](?:[0-9,]|\\\.(?=[0-9]))*", "[0-9][0-9.,]*", escaped)
-                    _check_text(" ".join(said.replace(url, "https://api.mixpeek.com").split()), pattern)
+                case ["text", "output"]:
+                    pattern = ".*".join(map(re.escape, code.strip().split("…")))
+                    written = "\n".join(line.rstrip() for line in stdout.strip().splitlines())
+                    assert re.fullmatch(pattern, written, re.DOTALL), f"written:\n{stdout}\nnot:\n{code}"
+                case ["text", "messages"]:
+                    written = _PROGRESS.sub("", stderr).replace(url, "https://api.mixpeek.com")
+                    assert _without_numbers(written) == _without_numbers(code), f"written:\n{stderr}\nnot:\n{code}"
                 case _:
-                    raise AssertionError(f"Nothing here runs a block of {block.kind!r}.")
-        if list(folder.glob("test_*.py")):
-            # In one run, without the plugins that are installed here and take seconds to load.
+                    raise AssertionError(f"Blocks of kind {kind!r} cannot be run.")
+        if list(Path().glob("test_*.py")):
+            # In one run, without other plugins, which take seconds to load.
             plugins = ["--disable-plugin-autoload", "-p", "mixpeek_batches", "-p", "no:cacheprovider"]
-            _run([sys.executable, "-m", "pytest", "-q", *plugins], variables, folder)
+            _completed([sys.executable, "-m", "pytest", "-q", *plugins])
 
 
-def _variables(mock: MockServer) -> dict[str, str]:
-    """Put the batches of the pages into the mock, and give the environment of a reader whose API it is."""
-    task: dict[str, Any] = {"task_id": "task_7c9e6679", "inputs": ["obj_1", "obj_2"], "outputs": ["doc_1"]}
-    mock.add_batch("bkt_products", "btch_123", namespace="netflix_prod", status="IN_PROGRESS", **task)
-    mock.add_batch("bkt_products", "btch_trailer", namespace="netflix_prod", status="IN_PROGRESS")
-    mock.add_batch("bkt_products", "btch_completed", status="COMPLETED")
-    for number in range(1, 1001):
-        mock.add_batch("bkt_products", f"btch_{number}", status="IN_PROGRESS")
-    path = os.pathsep.join([str(BIN), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "MIXPEEK_BASE_URL": mock.url, "MIXPEEK_API_KEY": mock.api_key}
+def _without_numbers(text: str) -> str:
+    return _NUMBER.sub("7", " ".join(text.split()))
 
 
-def _check_text(text: str, pattern: str) -> None:
-    """Hold what was written to what the page shows."""
-    trimmed = "\n".join(line.rstrip() for line in text.strip().splitlines())
-    assert re.fullmatch(pattern, trimmed, re.DOTALL), f"written:\n{text}\nnot:\n{pattern}"
+def _check_setup(code: str) -> None:
+    """Check commands without running them: CI itself calls the make targets, and they install the package."""
+    for target in re.findall(r"^make (\S+)", code, re.MULTILINE):
+        _completed(["make", "--dry-run", "--silent", "-C", str(ROOT), target])
+    for installed in re.findall(r"^pip install (.*)$", code, re.MULTILINE):
+        found = re.match(r"(?:--find-links dist )?'(?:\.|mixpeek-batches)\[([\w,]+)\]'", installed)
+        assert found, installed
+        assert {*found[1].split(",")} <= {*metadata("mixpeek-batches").get_all("Provides-Extra", [])}
 
 
-def _run(command: list[str], environment: dict[str, str], folder: Path) -> str:
-    return _done(command, environment, folder).stdout
-
-
-def _done(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=60, cwd=folder)
+def _completed(command: list[str]) -> tuple[str, str]:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
-    return done
-
-
-def _check_installable(code: str) -> None:
-    """Hold what is installed to this package and the extras that it has."""
-    metadata = subprocess.run(
-        [str(BIN / "python"), "-c", "from importlib.metadata import metadata as m; "
-         "print(*m('mixpeek-batches').get_all('Provides-Extra'))"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    for line in re.findall(r"^pip (.*)$", code, re.MULTILINE):
-        found = re.fullmatch(r"install '?mixpeek-batches(?:\[([\w,]+)\])?'?", line)
-        assert found, line
-        assert set((found[1] or "").split(",")) <= {"", *metadata.stdout.split()}, line
-
-
-def _free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()
-    server.wait(10)
-
-
-def _wait_for(url: str) -> None:
-    for _ in range(500):
-        try:
-            httpx.get(url)
-        except httpx.TransportError:
-            time.sleep(0.02)
-        else:
-            return
-    raise AssertionError(f"{url} did not answer in 10 s")
+    return done.stdout, done.stderr

@@ -1,10 +1,10 @@
-"""A peer on a raw socket: reads one request after another and does to each what its script says.
+"""A server on a raw socket, which responds to each request as its script says.
 
-A script is the bytes of a response, or a list of steps. The n-th request gets the n-th script, and all that follow get
-the last one; in place of the scripts, one function may choose by the request.
+A script is the bytes of a response, or a sequence of bytes and actions. The n-th request gets the n-th script, and all
+that follow get the last one; a function in place of the scripts chooses by request.
 
     with Peer(response(503), [response()[:40], RESET], response()) as peer:
-        ...                     # cancel at peer.url
+        ...                     # cancel batches at peer.url
     assert peer.connections == 2
 """
 
@@ -31,47 +31,51 @@ TASK: dict[str, Any] = {
     "error_message": None,
 }
 _PEER_TIMEOUT = 20.0
-"""Seconds after which a peer gives up whatever it waits for."""
+"""Seconds after which a peer gives up waiting."""
 
 
-class Step(Enum):
-    """What a peer does in place of sending."""
+class Action(Enum):
+    """What a peer does instead of sending bytes."""
 
-    UNREAD = "leave the request where it is; only as the first step"
+    UNREAD = "do not read the request; only as the first action"
     HANG = "wait until the client closes the connection"
-    CLOSE = "close the connection as usual"
-    RESET = "close the connection so that the client sees a reset"
+    CLOSE = "close the connection cleanly"
+    RESET = "reset the connection"
 
 
-UNREAD, HANG, CLOSE, RESET = Step
+UNREAD, HANG, CLOSE, RESET = Action
 
 
 @dataclass(frozen=True)
 class Drip:
-    """Bytes that are sent one by one."""
+    """Bytes that are sent one at a time."""
 
     data: bytes
-    interval: float = 0.05
-    """Seconds between two of them."""
+    interval: float = 0.02
+    """Seconds between two bytes."""
 
 
-Script = bytes | Sequence[bytes | Drip | Step]
+Script = bytes | Sequence[bytes | Drip | Action]
 
 
 @dataclass(frozen=True)
-class Request:
-    """A request as it arrived."""
+class ReceivedRequest:
+    """A request as it arrived, without a body."""
 
     head: bytes
-    body: bytes
 
     @property
     def line(self) -> bytes:
         return self.head.split(b"\r\n", 1)[0]
 
     @property
+    def batch_id(self) -> str:
+        """The batch that the path names; not decoded."""
+        return self.line.split(b"/")[5].decode()
+
+    @property
     def headers(self) -> list[tuple[str, bytes]]:
-        """Names in lower case, and values."""
+        """Pairs of a lower-case name and a value."""
         lines = (line.partition(b":") for line in self.head.split(b"\r\n")[1:] if line)
         return [(name.decode("ascii").lower(), value.strip(b" ")) for name, _, value in lines]
 
@@ -82,13 +86,13 @@ class Request:
 def response(
     status: int = 200, body: object = TASK, headers: Mapping[str, str] | None = None, *, length: int | None = None
 ) -> bytes:
-    """Write a response.
+    """Return the bytes of a response.
 
     Args:
-        status: Its status.
-        body: Its body: bytes or text as they are, and anything else as JSON.
-        headers: More headers. With one that says how the body ends, no Content-Length is added.
-        length: The Content-Length, where it is to be another than the body's.
+        status: The status code.
+        body: Bytes or text, which are sent as they are, or anything else, which is sent as JSON.
+        headers: Additional headers. No Content-Length is added if one of them delimits the body.
+        length: A Content-Length other than the length of the body.
     """
     if isinstance(body, str):
         body = body.encode()
@@ -101,19 +105,26 @@ def response(
     return "\r\n".join(head).encode() + b"\r\n\r\n" + (b"" if status == 204 else body)
 
 
+def echo(request: ReceivedRequest) -> bytes:
+    """Return a response whose task id is the batch that was asked for."""
+    return response(200, TASK | {"task_id": request.batch_id})
+
+
 class Peer:
     """Listens on loopback inside a `with` block.
 
     Args:
-        scripts: What to do with each request, or one function that tells it for a request.
-        tls: Makes it a peer for https. It then cannot leave a request unread.
+        scripts: What to do with each request, or one function that returns the script for a request.
+        tls: Serve https. UNREAD is then not supported.
 
     Attributes:
-        requests: The requests that arrived whole, in this order.
+        requests: The complete requests, in the order in which they arrived.
         connections: How many connections were opened.
     """
 
-    def __init__(self, *scripts: Script | Callable[[Request], Script], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *scripts: Script | Callable[[ReceivedRequest], Script], tls: ssl.SSLContext | None = None
+    ) -> None:
         self._scripts = scripts
         self._tls = tls
         self._begun = 0
@@ -121,7 +132,7 @@ class Peer:
         self._over = threading.Event()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self.requests: list[Request] = []
+        self.requests: list[ReceivedRequest] = []
         self.connections = 0
 
     def __enter__(self) -> Self:
@@ -135,9 +146,9 @@ class Peer:
         self._over.set()
         with self._lock:
             for sock in self._open:
-                with contextlib.suppress(OSError):  # it is no longer connected
+                with contextlib.suppress(OSError):  # no longer connected
                     sock.shutdown(socket.SHUT_RDWR)
-        socket.create_connection(("127.0.0.1", self.port)).close()  # ends the wait for one
+        socket.create_connection(("127.0.0.1", self.port)).close()  # wakes the thread that accepts
         for thread in self._threads:
             thread.join(_PEER_TIMEOUT)
             assert not thread.is_alive(), "a thread of the peer is stuck"
@@ -145,7 +156,7 @@ class Peer:
 
     @property
     def open(self) -> int:
-        """How many connections are open at the moment."""
+        """How many connections are open now."""
         with self._lock:
             return len(self._open)
 
@@ -177,7 +188,7 @@ class Peer:
                     self._open.add(stream)
             while self._exchange(stream):
                 pass
-        except OSError:  # the client, or the end of the block, closed it
+        except OSError:  # closed by the client or by __exit__
             pass
         finally:
             with self._lock:
@@ -186,7 +197,7 @@ class Peer:
             stream.close()
 
     def _exchange(self, sock: socket.socket) -> bool:
-        """Serve one request, and tell whether the connection stays open for another."""
+        """Serve one request; return whether the connection stays open for another."""
         if not self._tls and not sock.recv(1, socket.MSG_PEEK):
             return False
         with self._lock:
@@ -201,10 +212,10 @@ class Peer:
             if callable(chosen):
                 chosen = chosen(request)
         assert not callable(chosen)
-        return all(self._do(sock, step) for step in ([chosen] if isinstance(chosen, bytes) else chosen))
+        return all(self._perform(sock, step) for step in ([chosen] if isinstance(chosen, bytes) else chosen))
 
-    def _do(self, sock: socket.socket, step: bytes | Drip | Step) -> bool:
-        """Do a step, and tell whether the connection is still open."""
+    def _perform(self, sock: socket.socket, step: bytes | Drip | Action) -> bool:
+        """Send bytes or perform an action; return whether the connection is still open."""
         if isinstance(step, bytes):
             sock.sendall(step)
         elif isinstance(step, Drip):
@@ -224,19 +235,11 @@ class Peer:
         return True
 
 
-def _read_request(sock: socket.socket) -> Request | None:
-    data = b""
-    while b"\r\n\r\n" not in data:
+def _read_request(sock: socket.socket) -> ReceivedRequest | None:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
         chunk = sock.recv(65536)
         if not chunk:
             return None
-        data += chunk
-    head, _, body = data.partition(b"\r\n\r\n")
-    request = Request(head + b"\r\n\r\n", b"")
-    length = int(request.header("content-length") or 0)
-    while len(body) < length:
-        chunk = sock.recv(65536)
-        if not chunk:
-            return None
-        body += chunk
-    return Request(request.head, body)
+        head += chunk
+    return ReceivedRequest(head)

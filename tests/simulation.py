@@ -1,4 +1,4 @@
-"""Servers that limit what is sent to them, and a driver of the scheduler against them, in virtual time."""
+"""Simulated servers that limit what is sent to them, and a driver of the scheduler against them, in virtual time."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from mixpeek_batches._scheduler import Job, Scheduler, Step
 from mixpeek_batches.errors import status_error_class
 
 TASK: Any = object()
-_SENDING = 0.0001  # seconds that a driver takes to send a request
+_SENDING = 0.0001  # seconds that it takes to send a request
 _TOO_LONG = 3600.0  # seconds after which a run is stuck
 _RESPONSES = {status: httpx.Response(status) for status in (401, 404, 429, 500, 503)}
 
 
 def error(status: int, retry_after: float | None = None) -> MixpeekError:
-    """Make the error of a status, or of a failed connection for 0."""
+    """Return the error of a status code, or for 0 that of a failed connection."""
     if not status:
         return APIConnectionError("The connection failed.")
     return status_error_class(status)("No.", response=_RESPONSES[status], retry_after=retry_after)
 
 
-class Server:
-    """Takes everything. Others say what they do not take."""
+class SimulatedServer:
+    """Accepts every request; subclasses refuse some."""
 
     def arrive(self, _now: float) -> MixpeekError | None:
-        """Take a request, or say why not."""
+        """Accept a request, or return the error that refuses it."""
         return None
 
     def leave(self, _now: float) -> None:
-        """Take note that the service of a request that was taken has ended."""
+        """Note that an accepted request has been served."""
 
 
 @dataclass
-class TokenBucket(Server):
-    """Takes so many a second, and a burst.
+class SimulatedTokenBucket(SimulatedServer):
+    """Accepts a number of requests a second, and a burst.
 
     Args:
         rate: Requests a second.
-        burst: How many it takes at once.
-        status: What it refuses with.
-        retry_after: The Retry-After of a wait, in seconds; None for none.
+        burst: How many it accepts at once.
+        status: The status code of a refusal.
+        retry_after: Returns the Retry-After for a wait in seconds, or None for none.
     """
 
     rate: float
@@ -72,8 +72,8 @@ class TokenBucket(Server):
 
 
 @dataclass
-class FixedWindow(Server):
-    """Takes so many in each window of some seconds."""
+class FixedWindow(SimulatedServer):
+    """Accepts a number of requests in each window of some seconds."""
 
     requests: int
     seconds: float
@@ -91,8 +91,8 @@ class FixedWindow(Server):
 
 
 @dataclass
-class ConcurrencyLimit(Server):
-    """Takes so many at a time."""
+class ConcurrencyLimit(SimulatedServer):
+    """Accepts a number of requests at a time."""
 
     limit: int
     _held: int = 0
@@ -108,8 +108,8 @@ class ConcurrencyLimit(Server):
 
 
 @dataclass
-class Outage(Server):
-    """Answers everything with one error for some time."""
+class Outage(SimulatedServer):
+    """Responds to everything with one error for some time."""
 
     begin: float
     end: float
@@ -120,8 +120,8 @@ class Outage(Server):
 
 
 @dataclass
-class Chance(Server):
-    """Answers some requests with an error, by chance."""
+class Chance(SimulatedServer):
+    """Responds to some requests with an error, by chance."""
 
     probability: float
     error: MixpeekError
@@ -132,20 +132,20 @@ class Chance(Server):
 
 
 @dataclass
-class Script(Server):
-    """Gives the answers of a list, the last one for ever."""
+class Sequential(SimulatedServer):
+    """Has an outcome for each request, and the last one for all that follow."""
 
-    answers: Sequence[MixpeekError | None]
+    outcomes: Sequence[MixpeekError | None]
     _next: int = 0
 
     def arrive(self, now: float) -> MixpeekError | None:
         self._next += 1
-        return self.answers[min(self._next, len(self.answers)) - 1]
+        return self.outcomes[min(self._next, len(self.outcomes)) - 1]
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A request: when it was sent, for which batch, and how many were in flight with it."""
+class SentRequest:
+    """A request: when it was sent, for which batch, and how many were in flight then, itself included."""
 
     at: float
     batch_id: str
@@ -153,20 +153,20 @@ class Sent:
 
 
 @dataclass
-class Run:
+class SimulatedRun:
     """What happened.
 
     Attributes:
-        results: In the order in which they were given.
+        results: In the order in which they came.
         sent: The requests.
-        refusals: When the client got a refusal for its rate, and until when it is to send nothing.
+        refusals: When the client was refused for its rate, and until when it must not send.
         seconds: How long the run took.
         most_held: The most pairs that had been fetched and had no result yet.
-        idle_fetches: How many pairs were asked for that were not sent at once.
+        idle_fetches: How many pairs were fetched that were not sent at once.
     """
 
     results: list[CancelResult] = field(default_factory=list)
-    sent: list[Sent] = field(default_factory=list)
+    sent: list[SentRequest] = field(default_factory=list)
     refusals: list[tuple[float, float]] = field(default_factory=list)
     seconds: float = 0.0
     most_held: int = 0
@@ -179,9 +179,9 @@ class Run:
 
 @dataclass
 class _Network:
-    """Carries requests to the servers, and answers back, in virtual time."""
+    """Carries requests to the servers, and responses back, in virtual time."""
 
-    servers: tuple[Server, ...]
+    servers: tuple[SimulatedServer, ...]
     latency: float
     service: float
     jitter: float
@@ -194,7 +194,7 @@ class _Network:
         self._on_its_way(now, lambda now: self._arrive(job, now))
 
     def sleep(self, now: float, until: float) -> float:
-        """Wait until an answer is back or a moment has come, and give the time."""
+        """Wait until a response is back or a moment has come; return the time."""
         while self.events and self.events[0][0] <= until:
             moment, _, event = heapq.heappop(self.events)
             now = max(now, moment)
@@ -230,7 +230,7 @@ class _Network:
 
 
 def simulate(
-    *servers: Server,
+    *servers: SimulatedServer,
     pairs: int = 200,
     concurrency: int = 16,
     max_retries: int = 2,
@@ -239,37 +239,41 @@ def simulate(
     service: float = 0.0,
     jitter: float = 0.3,
     stop_at: float = math.inf,
+    grace: float = math.inf,
     seed: int = 0,
-) -> Run:
+) -> SimulatedRun:
     """Cancel batches at servers that stand behind each other.
 
     Args:
-        servers: The first that refuses answers.
+        servers: The first one that refuses a request responds to it.
         pairs: How many batches.
         concurrency: See Scheduler.
         max_retries: See Scheduler.
         max_rate: See Scheduler.
-        latency: Seconds that a request and its answer are in flight, at least.
-        service: Seconds that the servers work on a request that they take.
+        latency: Seconds that a request and its response are on their way, at least.
+        service: Seconds that it takes to serve a request.
         jitter: The part of both by which they vary.
         stop_at: When to call `stop`.
+        grace: Seconds after that in which what is in flight may end, before it is abandoned.
         seed: Of all that is random.
     """
     random.seed(seed)  # of the jitter of back-offs
     scheduler = Scheduler(concurrency=concurrency, max_retries=max_retries, max_rate=max_rate)
     network = _Network(servers, latency, service, jitter, random.Random(seed))
-    run = Run()
+    run = SimulatedRun()
     now, fetched, just_fetched = 0.0, 0, None
     while True:
         assert now < _TOO_LONG, "the run is stuck"
         if now >= stop_at:
             scheduler.stop()
         step = scheduler.next_step(now)
+        if step is Step.WAIT and now >= stop_at + grace:
+            step = scheduler.abandon(error(0))
         if isinstance(step, CancelResult):
             run.results.append(step)
         elif isinstance(step, Job):
             run.idle_fetches -= step is just_fetched and step.attempts == 1
-            run.sent.append(Sent(now, step.batch_id, scheduler.in_flight))
+            run.sent.append(SentRequest(now, step.batch_id, scheduler.in_flight))
             network.send(step, now)
             now += _SENDING
         elif step is Step.FETCH and fetched == pairs:
@@ -281,7 +285,9 @@ def simulate(
             run.idle_fetches += 1
             run.most_held = max(run.most_held, fetched - len(run.results))
         elif step is Step.WAIT:
-            now = network.sleep(now, min(scheduler.wake_at, stop_at if now < stop_at else math.inf))
+            now = network.sleep(
+                now, min([scheduler.wake_at, *(end for end in (stop_at, stop_at + grace) if end > now)])
+            )
             while network.back:
                 job, outcome = network.back.popleft()
                 retry_after = getattr(outcome, "retry_after", None)

@@ -1,4 +1,4 @@
-"""The command: one batch, and the mock."""
+"""The command: one batch, its options, and the mock."""
 
 from __future__ import annotations
 
@@ -7,466 +7,320 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cli_support
 import httpx
 import pytest
-from cli_support import KEY, WHEEL, Done, checkout, command_of, wheel
-from cli_support import run as run_command
+from bulk import wait_until
+from cli_support import INSTALLED, KEY, Command, finish, sentence
 
 from mixpeek_batches import __version__
-from mixpeek_batches.mock import MockServer
 
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def command(request: pytest.FixtureRequest) -> list[str]:
-    """The command: within this process, unless the test is marked otherwise."""
-    return command_of(getattr(request, "param", "here"))
+cli, cli_server = cli_support.cli, cli_support.cli_server
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MockServer]:
-    """A mock for all tests of this file, as to start and to stop one takes its time."""
-    with MockServer(api_key=KEY) as server:
-        yield server
+# One batch
 
 
-@pytest.fixture
-def mock(server: MockServer) -> MockServer:
-    """A mock with a running and a finished batch, and a key of its own."""
-    server.reset()
-    server.add_batch("bkt", "running", status="IN_PROGRESS", inputs=["a", {"b": 1}], outputs=["o"])
-    server.add_batch("bkt", "failed", status="FAILED")
-    return server
-
-
-@pytest.fixture
-def run(command: list[str], mock: MockServer) -> Run:
-    """Run the command against the mock; `key=None` sets no key, other keywords set the environment."""
-
-    def run(*arguments: str, key: str | None = KEY, **more: str) -> Done:
-        environment = {**os.environ, "MIXPEEK_BASE_URL": mock.url, "NO_COLOR": "1", **more}
-        if key is not None:
-            environment["MIXPEEK_API_KEY"] = key
-        return run_command(command, arguments, environment)
-
-    return run
-
-
-def _one_sentence(done: Done) -> str:
-    """Give what was said on stderr, which must be one line."""
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("mixpeek-batches: ")
-    return lines[0].removeprefix("mixpeek-batches: ")
-
-
-@wheel
-def test_cancel_shows_the_task(run: Run, mock: MockServer) -> None:
-    """`cancel BUCKET BATCH` cancels, tells what became of the batch, and exits with 0."""
-    done = run("cancel", "bkt", "running")
+def test_shows_the_task(cli: Command) -> None:
+    cli.mock.add_batch("bkt", "running", status="IN_PROGRESS", inputs=["a", {"b": 1}], outputs=["o"])
+    done = cli("cancel", "bkt", "running")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("running of bkt: CANCELED\n")
-    assert mock.batch("bkt", "running").task_id in done.stdout
-    assert mock.batch("bkt", "running").status == "CANCELED"
+    batch = cli.mock.batch("bkt", "running")
+    assert done.stdout == (
+        "running of bkt: CANCELED\n"
+        f"  task     {batch.task_id}\n"
+        "  type     api_buckets_batches_process\n"
+        "  inputs   2\n"
+        "  outputs  1\n"
+    )
+    assert batch.status == "CANCELED"
 
 
-def test_cancel_json_is_one_object(run: Run, mock: MockServer) -> None:
-    """With --json, stdout is one line of JSON that holds the whole task."""
-    done = run("cancel", "bkt", "running", "--json")
-    record = json.loads(done.stdout)
-    assert len(done.stdout.splitlines()) == 1
-    assert record == {
-        "bucket_identifier": "bkt",
-        "batch_id": "running",
+def test_json_is_one_object(cli: Command) -> None:
+    done = cli("cancel", "b", "x1", "--json")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
+    assert json.loads(done.stdout) == {
+        "bucket_identifier": "b",
+        "batch_id": "x1",
         "namespace": None,
         "canceled": True,
-        "task": mock.batch("bkt", "running").task(),
+        "task": cli.mock.batch("b", "x1").task(),
         "error": None,
         "attempts": 1,
     }
+    done = cli("cancel", "b", "done", "--json")
+    entry = json.loads(done.stdout)
+    assert (done.returncode, entry["task"], entry["error"]["details"]) == (1, None, {"status": "COMPLETED"})
+    assert "A batch that is COMPLETED cannot be cancelled." in sentence(done)
 
 
-@wheel
-def test_refusal_is_a_sentence_and_exit_1(run: Run) -> None:
-    """What the server refuses is told in one sentence on stderr."""
-    done = run("cancel", "bkt", "failed")
-    assert (done.returncode, done.stdout) == (1, "")
-    said = re.sub("req_[0-9]+", "req_1", _one_sentence(done))
-    assert said == "failed of bkt: A batch that is FAILED cannot be cancelled. (400, BadRequestError, request req_1)"
-
-
-def test_refusal_json_holds_the_error(run: Run) -> None:
-    """With --json, a failure is an object too."""
-    done = run("cancel", "bkt", "failed", "--json")
-    record = json.loads(done.stdout)
-    assert done.returncode == 1
-    assert (record["canceled"], record["task"]) == (False, None)
-    assert record["error"].pop("request_id").startswith("req_")
-    assert record["error"] == {
-        "class": "BadRequestError",
-        "message": "A batch that is FAILED cannot be cancelled.",
-        "type": "BadRequestError",
-        "details": {"status": "FAILED"},
-        "status_code": 400,
-    }
-
-
-def test_connection_failure_is_exit_1(run: Run, mock: MockServer) -> None:
-    """No answer in any attempt is told in one sentence, with no HTTP facts in the JSON."""
-    mock.fail_next("reset", times=1)
-    done = run("cancel", "bkt", "running", "--max-retries", "0", "--json")
-    assert done.returncode == 1
-    assert json.loads(done.stdout)["error"]["class"] == "APIConnectionError"
-    assert json.loads(done.stdout)["error"]["status_code"] is None
-    assert "reset" in _one_sentence(done)
-
-
-def test_other_status_is_not_cancelled(run: Run, mock: MockServer) -> None:
-    """A task that comes back in another status than CANCELED counts as not cancelled."""
-    mock.fail_next(200, body={**mock.batch("bkt", "running").task(), "status": "STOPPING"})
-    done = run("cancel", "bkt", "running")
-    assert done.returncode == 1
-    assert "running of bkt: STOPPING" in done.stdout
-    assert _one_sentence(done) == "running of bkt is STOPPING, not CANCELED."
-
-
-def test_task_without_optional_fields_is_shown(run: Run, mock: MockServer) -> None:
-    """A task that lacks what it may lack is shown without it."""
-    mock.fail_next(200, body={"task_id": "t", "task_type": "thumbnail", "status": "CANCELED", "inputs": None})
-    done = run("cancel", "bkt", "running")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "inputs" not in done.stdout
-
-
-def test_terminal_codes_of_a_server_are_escaped(run: Run, mock: MockServer) -> None:
-    """What the server sends cannot steer the terminal."""
-    mock.fail_next(404, body={"error": {"message": "a\x1b[2J\nb"}})
-    assert "a\\x1b[2J\\nb" in _one_sentence(run("cancel", "bkt", "running"))
-    mock.fail_next(200, body={"task_id": "t\x1b[2J", "task_type": "x", "status": "CANCELED"})
-    assert "t\\x1b[2J" in run("cancel", "bkt", "running").stdout
-
-
-def test_server_that_repeats_the_key_gives_nothing_away(run: Run, mock: MockServer) -> None:
-    """A key in the server's answer is not shown."""
-    mock.fail_next(401, body={"error": {"message": f"unknown key {KEY}", "details": {"key": KEY}}}, times=2)
-    assert "unknown key [API key]" in run("cancel", "bkt", "running").stderr
-    run("cancel", "bkt", "running", "--json")  # `run` looks for the key
+def _task(**fields: Any) -> dict[str, Any]:
+    return {"fault": 200, "body": {"task_id": "t", "task_type": "x", "status": "CANCELED", **fields}}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "key", "said"),
+    ("fault", "stdout", "message"),
     [
-        (["bkt", "running"], None, "No API key: set MIXPEEK_API_KEY, or name a file"),
-        (["bkt", "running"], "sk\n", "line break"),
-        (["..", "running"], KEY, "'..'"),
-        (["bkt", ""], KEY, "empty"),
-        (["bkt", "running", "--base-url", "http://example.com"], KEY, "unencrypted"),
-        (["bkt", "running", "--base-url", "nonsense"], KEY, "--base-url must be like"),
-        (["bkt", "running", "--namespace", "a\tb"], KEY, "control character"),
-        (["bkt", "running", "--api-key-file", "/nonexistent/key"], None, "/nonexistent/key cannot be read"),
-        (["bkt", "running", "--api-key-file", "/dev/null"], None, "/dev/null holds no API key"),
-        (["", "running", "--dry-run"], KEY, "empty"),
+        (_task(inputs=None), "x1 of b: CANCELED\n  task     t\n  type     x\n", ""),
+        (_task(status="STOP"), "x1 of b: STOP\n  task     t\n  type     x\n", "x1 of b is STOP, not CANCELED."),
+        (
+            _task(task_id="\x1b[2J", error_message="a\nb"),
+            "x1 of b: CANCELED\n  task     \\x1b[2J\n  type     x\n  error    a\\nb\n",
+            "",
+        ),
+        ({"fault": 404, "body": {"error": {"message": "a\x1b[2J\nb"}}}, "", "x1 of b: a\\x1b[2J\\nb (404"),
+        ({"fault": "reset"}, "", "x1 of b: The connection to 127.0.0.1 failed: "),
+    ],
+    ids=["no-inputs", "another-status", "control-characters", "control-characters-in-an-error", "reset"],
+)
+def test_response(cli: Command, fault: dict[str, Any], stdout: str, message: str) -> None:
+    """A task goes to stdout, a failure is a sentence on stderr, and neither controls the terminal."""
+    cli.mock.fail_next(**fault)
+    done = cli("cancel", "b", "x1", "--max-retries", "0")
+    assert (done.returncode, done.stdout) == (1 if message else 0, stdout)
+    assert sentence(done).startswith(message) if message else done.stderr == ""
+
+
+def test_retries_are_shown_and_then_what_to_do(cli: Command) -> None:
+    cli.mock.fail_next(500, times=2)
+    first, last = cli("cancel", "b", "x1", "--max-retries", "1").stderr.splitlines()
+    assert first.startswith("mixpeek-batches: Batch 'x1' of bucket 'b': attempt 1 of 2 failed, next in ")
+    assert last.endswith(" Try again later.")
+
+
+def test_dry_run_sends_nothing(cli: Command) -> None:
+    assert cli("cancel", "b", "x1", "--dry-run").stdout == (
+        f"Would cancel x1 of b in the key's default namespace at {cli.mock.url}; nothing was sent.\n"
+    )
+    assert "in namespace n at" in cli("cancel", "b", "x1", "--dry-run", "--namespace", "n").stdout
+    entry = json.loads(cli("cancel", "b", "x1", "--dry-run", "--json").stdout)
+    assert (entry["dry_run"], entry["canceled"]) == (True, False)
+    assert cli.mock.requests == []
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "message"),
+    [
+        (["cancel", "b", "x1"], None, "No API key: set MIXPEEK_API_KEY, or name a file that holds it with --api-key-f"),
+        (["cancel", "b", "x1"], "sk\n", "line break"),
+        (["cancel", "..", "x1"], KEY, "BUCKET may not be '..'"),
+        (["cancel", "", "x1", "--dry-run"], KEY, "BUCKET is empty"),
+        (["cancel", "b", ""], KEY, "BATCH is empty"),
+        (["cancel", "b", "x1", "--base-url", "http://example.com"], KEY, "or pass --allow-http if that is meant."),
+        (["cancel", "b", "x1", "--base-url", "nonsense"], KEY, "--base-url must be like"),
+        (["cancel", "--from", "-", "--namespace", "a\tb"], KEY, "--namespace 'a\\tb' holds a control character"),
+        (["cancel", "b", "x1", "--api-key-file", "/none/key"], None, "/none/key cannot be read: No such file"),
+        (["cancel", "b", "x1", "--api-key-file", "/dev/null"], None, "/dev/null holds no API key"),
+        (["cancel", "--from", "/none/file"], KEY, "/none/file cannot be read: No such file"),
+        (["cancel", "--from", "/"], KEY, "/ cannot be read: Is a directory"),
+        (["cancel", "--from", "-", "--resume", "/none/file"], KEY, "/none/file cannot be used: No such file"),
+        (["cancel", "--from", "-", "--resume", "/dev/full"], KEY, "/dev/full cannot be used: it is not a regular file"),
+        (["cancel", "--from", "f", "--output", "./f"], KEY, "--output and --from name the same file."),
+        (["cancel", "--from", "-", "--output", "f", "--resume", "f"], KEY, "--output and --resume name the same file."),
+        (["mock", "--batches", "/none/file"], KEY, "/none/file cannot be read: No such file"),
+        (["mock", "--batches", __file__], KEY, "holds neither a JSON array nor JSON lines"),
+        (["mock", "--host", "192.0.2.1"], KEY, "192.0.2.1 is not an address of this machine"),
     ],
 )
-def test_wrong_configuration_is_exit_2(
-    run: Run, mock: MockServer, arguments: list[str], key: str | None, said: str
+def test_wrong_configuration_is_a_sentence_and_exit_2(
+    cli: Command, arguments: list[str], key: str | None, message: str
 ) -> None:
-    """What may not be sent is told in one sentence, and nothing is sent."""
-    done = run("cancel", *arguments, key=key)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert said in _one_sentence(done)
-    assert mock.requests == []
+    done = cli(*arguments, stdin="b,x1\n", MIXPEEK_API_KEY=key)
+    assert (done.returncode, done.stdout, cli.mock.requests) == (2, "", [])
+    assert message in sentence(done)
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        ["cancel"],
-        ["cancel", "bkt"],
-        ["cancel", "a", "b", "--nope"],
-        ["nope"],
-        ["cancel", "a", "b", "c"],
-        ["cancel", "a", "b", "--timeout", "0"],
-        ["cancel", "a", "b", "--max-retries=-1"],
-        ["mock", "--rate-limit", "5/0"],
-        ["mock", "--rate-limit", "much"],
-        ["completion"],
+        ("cancel", "Name a bucket and a batch, or a file with --from."),
+        ("cancel b", "Name a bucket and a batch, or a file with --from."),
+        ("cancel b --from -", "Name a bucket and a batch, or a file with --from."),
+        ("cancel b x1 --from -", "Name a bucket and a batch, or a file with --from."),
+        ("cancel b x1 x2", "unexpected extra argument"),
+        ("cancel b x1 --resume r", "--resume needs --from"),
+        ("cancel b x1 --skip-invalid", "--skip-invalid needs --from"),
+        ("cancel b x1 --timeout 0", "0.0 is not in the range"),
+        ("cancel b x1 --max-retries=-1", "-1 is not in the range"),
+        ("cancel --from - --concurrency 0", "0 is not in the range"),
+        ("cancel --from - --concurrency 1001 --dry-run", "1001 is not in the range"),
+        ("nope", "No such command 'nope'"),
+        ("mock --rate-limit 5/0", "'5/0' is neither a rate above 0, such as 5, nor one with a burst"),
+        ("mock --rate-limit much", "'much' is neither a rate above 0, such as 5, nor one with a burst"),
+        ("completion", "Missing argument"),
     ],
 )
-def test_wrong_usage_is_exit_2(run: Run, arguments: list[str]) -> None:
-    """Arguments that make no sense are explained on stderr."""
-    done = run(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Usage: " in done.stderr
+def test_wrong_usage_is_exit_2(cli: Command, arguments: str, message: str) -> None:
+    done = cli(*arguments.split(), stdin="b,x1\n")
+    assert (done.returncode, done.stdout, cli.mock.requests) == (2, "", [])
+    assert message in done.stderr
 
 
-def test_key_file_wins_over_the_environment(run: Run, tmp_path: Path, mock: MockServer) -> None:
-    """--api-key-file is read without the line break at its end."""
-    (tmp_path / "key").write_text(KEY + "\n")
-    assert run("cancel", "bkt", "running", "--api-key-file", str(tmp_path / "key"), key="sk_other").returncode == 0
+def test_key_file_wins_over_the_environment(cli: Command) -> None:
+    """The line break at its end is no part of the key."""
+    path = cli.file(KEY + "\n", "key")
+    assert cli("cancel", "b", "x1", "--api-key-file", path, MIXPEEK_API_KEY="sk_other").returncode == 0
+    cli.mock.fail_next(401)
+    assert f"Check the key in {path}." in cli("cancel", "b", "x1", "--api-key-file", path).stderr
 
 
-def test_options_win_over_the_environment(run: Run, mock: MockServer) -> None:
-    """--namespace and --base-url win over their variables, which are read where the options are absent."""
-    mock.add_batch("bkt", "running", namespace="ñ")
-    assert run("cancel", "bkt", "running", MIXPEEK_NAMESPACE="ñ").returncode == 0
-    mock.add_batch("bkt", "other", namespace="third")
-    done = run(
-        *["cancel", "bkt", "other", "--namespace", "third", "--base-url", mock.url],
+def test_options_win_over_the_environment(cli: Command) -> None:
+    cli.mock.add_batch("b", "x1", namespace="ñ")
+    assert cli("cancel", "b", "x1", MIXPEEK_NAMESPACE="ñ").returncode == 0
+    cli.mock.add_batch("b", "other", namespace="third")
+    done = cli(
+        *["cancel", "b", "other", "--namespace", "third", "--base-url", cli.mock.url],
         MIXPEEK_NAMESPACE="ñ",
         MIXPEEK_BASE_URL="https://example.invalid",
     )
     assert done.returncode == 0
-    assert [request.namespace for request in mock.requests] == ["ñ", "third"]
+    assert [request.namespace for request in cli.mock.requests] == ["ñ", "third"]
 
 
-def test_dry_run_sends_nothing(run: Run, mock: MockServer) -> None:
-    """--dry-run says what would be done, checks it, and exits with 0."""
-    assert f"Would cancel running of bkt in the key's default namespace at {mock.url}" in (
-        run("cancel", "bkt", "running", "--dry-run").stdout
+def test_version_and_help(cli: Command) -> None:
+    assert cli("--version").stdout == f"mixpeek-batches {__version__}\n"
+    text = cli("cancel", "--help").stdout
+    for option in ("namespace", "base-url", "api-key-file", "timeout", "max-retries", "json", "dry-run", "allow-http"):
+        assert f"--{option}" in text
+    assert "--api-key " not in text
+    assert len(re.findall("^    mixpeek-batches cancel ", text, re.MULTILINE)) == 2
+    assert {"cancel", "mock", "completion"} <= set(cli("-h").stdout.split())
+
+
+# As a process
+
+
+def test_help_imports_neither_an_http_client_nor_a_progress_bar() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "mixpeek_batches.cli", "-h"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
-    assert "in namespace n" in run("cancel", "bkt", "running", "--dry-run", "--namespace", "n").stdout
-    record = json.loads(run("cancel", "bkt", "running", "--dry-run", "--json").stdout)
-    assert (record["dry_run"], record["canceled"]) == (True, False)
-    assert mock.requests == []
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"click", "mixpeek_batches.cli.cancel"} <= imported
+    assert not {"httpx", "attrs", "tqdm", "csv", "mixpeek_batches.client"} & imported
 
 
-@checkout
-def test_odd_identifiers_are_shown_whatever_the_terminal(run: Run, mock: MockServer) -> None:
-    """Neither a slash in an identifier nor a terminal without UTF-8 is in the way."""
-    mock.add_batch("b/ü", "--x")
-    done = run("cancel", "--", "b/ü", "--x", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "--x of b/" in done.stdout
-    assert ": CANCELED" in done.stdout
-
-
-@wheel
-def test_interrupt_is_exit_130(command: list[str], mock: MockServer) -> None:
-    """Ctrl-C ends the command at once, with one sentence."""
-    mock.fail_next("latency", seconds=20)
-    environment = {**os.environ, "MIXPEEK_BASE_URL": mock.url, "MIXPEEK_API_KEY": KEY}
-    with subprocess.Popen(
-        [*command, "cancel", "bkt", "running"], env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
-        _wait_until(lambda: bool(mock.requests))
+def test_interrupt_is_exit_130(cli: Command) -> None:
+    cli.mock.fail_next("latency", seconds=20)
+    with cli.start("cancel", "b", "x1") as process:
+        wait_until(lambda: len(cli.mock.requests) == 1)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=10)
-    assert process.returncode == 130
-    assert said == "mixpeek-batches: Interrupted.\n"
+        done = finish(process)
+    assert (done.returncode, sentence(done)) == (130, "Interrupted.")
 
 
-def test_retries_are_told(run: Run, mock: MockServer) -> None:
-    """Whoever waits for one batch learns why, and what to do once there is no more to try."""
-    mock.fail_next(500, times=2)
-    done = run("cancel", "bkt", "running", "--max-retries", "1")
-    first, last = done.stderr.splitlines()
-    assert first.startswith("mixpeek-batches: Batch 'running' of bucket 'bkt': attempt 1 of 2 failed, next in ")
-    assert last.endswith("Try again later.")
+def test_terminal_without_utf8(cli: Command) -> None:
+    """Neither it nor odd identifiers are in the way."""
+    cli.mock.add_batch("b/ü", "--x")
+    cli.environment |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = finish(cli.start("cancel", "--", "b/ü", "--x"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("--x of b/")
 
 
-@pytest.mark.parametrize("arguments", [["cancel", "bkt", "running"], ["cancel", "bkt", "running", "--json"], ["-h"]])
-@checkout
-def test_full_disk(command: list[str], mock: MockServer, arguments: list[str]) -> None:
-    """What could not be written is told in a sentence, and whether the batch is cancelled all the same."""
-    environment = {**os.environ, "MIXPEEK_BASE_URL": mock.url, "MIXPEEK_API_KEY": KEY}
+@pytest.mark.parametrize("arguments", [["cancel", "b", "x1"], ["-h"]])
+def test_full_disk(cli: Command, arguments: list[str]) -> None:
+    """The command says that its output is missing, and whether the batch is cancelled all the same."""
     with Path("/dev/full").open("wb") as full:
-        done = run_command(command, arguments, environment, stdout=full)
+        done = finish(cli.start(*arguments, stdout=full))
     *rest, last = done.stderr.splitlines()
     assert done.returncode == 1
-    assert last == "mixpeek-batches: The output could not be written: No space left on device."
-    assert rest == ([] if arguments == ["-h"] else ["mixpeek-batches: running of bkt is CANCELED."])
+    assert last == "mixpeek-batches: The output cannot be written: No space left on device."
+    assert rest == ([] if arguments == ["-h"] else ["mixpeek-batches: x1 of b is CANCELED."])
+
+
+def test_closed_stderr(cli: Command) -> None:
+    """Messages do not end up among the results."""
+    done = finish(cli.start("cancel", "b", "done", "--json", stderr=None, preexec_fn=lambda: os.close(2)))
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
+
+
+@pytest.mark.parametrize(("module", "extra"), [("click", "cli"), ("starlette", "mock")])
+def test_missing_extra_is_named(module: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; from mixpeek_batches.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "mock"], check=False, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert f"pip install 'mixpeek-batches[{extra}]'" in sentence(done)
 
 
 @pytest.mark.parametrize(
-    ("shell", "ask"),
+    ("shell", "complete"),
     [
         ("bash", "COMP_WORDS=(mixpeek-batches cancel --max-r); COMP_CWORD=2; "
          "_mixpeek_batches_completion mixpeek-batches; echo ${COMPREPLY[@]}"),
         ("fish", "complete --do-complete 'mixpeek-batches cancel --max-r'"),
-        ("zsh", ""),  # which completes only in front of a terminal
+        ("zsh", ""),  # completes only on a terminal
     ],
 )  # fmt: skip
-def test_completion(run: Run, tmp_path: Path, shell: str, ask: str) -> None:
-    """What `completion` prints gives a shell the options to choose from, as far as the shell is installed."""
-    done = run("completion", shell)
+def test_completion(cli: Command, shell: str, complete: str) -> None:
+    """The script makes a shell that is installed here complete options."""
+    done = cli("completion", shell)
     assert (done.returncode, done.stderr) == (0, "")
     assert "_MIXPEEK_BATCHES_COMPLETE=" in done.stdout
-    if ask and shutil.which(shell):
-        script = tmp_path / "script"
-        script.write_text(f"{done.stdout}\n{ask}\n")
-        path = os.pathsep.join([str(WHEEL.parent), os.environ["PATH"]])
+    if complete and shutil.which(shell):
+        script = cli.file(f"{done.stdout}\n{complete}\n")
+        path = os.pathsep.join([str(INSTALLED.parent), os.environ["PATH"]])
         asked = subprocess.run(
-            [shell, str(script)], check=True, capture_output=True, text=True, env={**os.environ, "PATH": path}
+            [shell, script], check=True, capture_output=True, text=True, env={**os.environ, "PATH": path}
         )
         assert re.findall(r"--max-[a-z]+", asked.stdout.replace("plain,", "")) == ["--max-rate", "--max-retries"]
 
 
-@wheel
-def test_version_and_help(run: Run) -> None:
-    """--version prints the package's version; --help names every option, on the command and on each subcommand."""
-    assert run("--version").stdout == f"mixpeek-batches {__version__}\n"
-    shown = run("cancel", "--help", COLUMNS="200").stdout
-    for option in ("namespace", "base-url", "api-key-file", "timeout", "max-retries", "json", "dry-run", "allow-http"):
-        assert f"--{option}" in shown
-    assert "--api-key " not in shown
-    assert len(re.findall("^    mixpeek-batches cancel ", shown, re.MULTILINE)) == 2
-    assert {"cancel", "mock"} <= set(run("-h").stdout.split())
-    assert "Usage: " in run().stdout + run().stderr
+# The mock
 
 
-@pytest.mark.parametrize("module", ["click", "starlette"])
-def test_missing_extra_is_named(module: str) -> None:
-    """Without an extra, the command says in one sentence which to install."""
-    extra = {"click": "cli", "starlette": "mock"}[module]
-    code = f"import sys; sys.modules[{module!r}] = None; from mixpeek_batches.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "mock"], check=False, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 2
-    assert f"pip install 'mixpeek-batches[{extra}]'" in _one_sentence(done)
-
-
-# The mock as a command.
-
-
-def _wait_until(true: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if true():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not become true in 10 s")
-
-
-@pytest.fixture
-def start(command: list[str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the command, and end it at the end of the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen([*command, *arguments], stdout=pipe, stderr=pipe, text=True))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-@pytest.mark.parametrize(
-    ("command", "number"), [("checkout", signal.SIGINT), ("wheel", signal.SIGTERM)], indirect=["command"]
-)
-def test_mock_serves_until_it_is_ended(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
-) -> None:
-    """`mock` prints what to export, holds the batches of the file, shows requests, and ends well."""
-    (tmp_path / "batches").write_text('{"bucket_identifier": "b", "batch_id": "x"}\n\n')
-    process = start("mock", "--batches", str(tmp_path / "batches"))
-    assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(3)]
-    assert "holding 1 batch" in lines[0]
-    exported = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines[1:])
-    answer = httpx.post(
-        f"{exported['MIXPEEK_BASE_URL']}/v1/buckets/b/batches/x/cancel",
-        headers={"Authorization": f"Bearer {exported['MIXPEEK_API_KEY']}"},
-    )
-    assert answer.json()["status"] == "CANCELED"
-    process.send_signal(number)
-    _, said = process.communicate(timeout=10)
-    assert process.returncode == 0
-    assert said == "mixpeek-batches: POST /v1/buckets/b/batches/x/cancel -> 200\n"
-
-
-@wheel
-def test_mock_json_and_array(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
-    """With --json the first line is for programs; the file may be one array; a cut answer is shown as none."""
-    (tmp_path / "batches").write_text('[{"bucket_identifier": "b", "batch_id": "x"}]')
-    process = start("mock", "--json", "--batches", str(tmp_path / "batches"))
-    assert process.stdout is not None
-    place: dict[str, Any] = json.loads(process.stdout.readline())
-    admin = place["url"] + "/_mock/"
-    assert httpx.get(admin).json()["batches"] == 1
-    httpx.post(admin + "faults", json={"fault": "reset"})
-    with pytest.raises(httpx.TransportError):
-        httpx.post(f"{place['url']}/v1/buckets/b/batches/x/cancel")
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=10)[1].endswith("-> no answer\n")
-
-
-@checkout
-def test_mock_reset_goes_back_to_how_it_was_started(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    """A reset over the admin API goes back to the batches of the file, and to --rate-limit."""
-    (tmp_path / "batches").write_text('{"bucket_identifier": "b", "batch_id": "x"}')
-    process = start("mock", "--json", "--rate-limit", "2/5", "--batches", str(tmp_path / "batches"))
-    assert process.stdout is not None
-    place: dict[str, Any] = json.loads(process.stdout.readline())
-    headers = {"Authorization": f"Bearer {place['api_key']}"}
-    for _ in range(2):
-        assert httpx.get(f"{place['url']}/_mock/limits").json() == {
-            "requests_per_second": 2.0, "burst": 5, "concurrency": None
-        }  # fmt: skip
-        httpx.post(f"{place['url']}/_mock/limits", json={"requests_per_second": None})
-        assert httpx.get(f"{place['url']}/_mock/batches/b/x").json()["status"] == "PENDING"
-        assert httpx.post(f"{place['url']}/v1/buckets/b/batches/x/cancel", headers=headers).status_code == 200
-        assert httpx.post(f"{place['url']}/_mock/reset").status_code == 204
-
-
-@wheel
-def test_mock_on_a_host_that_others_reach(start: Callable[..., subprocess.Popen[str]]) -> None:
-    """`--host` warns on stderr, in one sentence, of what it opens; what is printed works on this machine."""
-    process = start("mock", "--json", "--host", "0.0.0.0")
-    assert process.stdout is not None
-    place: dict[str, Any] = json.loads(process.stdout.readline())
-    port = httpx.URL(place["url"]).port
-    assert place["url"] == f"http://127.0.0.1:{port}"
-    assert httpx.get(place["url"] + "/_mock/").status_code == 200
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=10)[1] == (
-        f"The mock listens on 0.0.0.0, port {port}: "
-        "whoever reaches it there can use it and its admin API without a key.\n"
+def test_mock_serves_until_it_is_ended(cli: Command) -> None:
+    """It prints what to export, holds the batches of the file, shows requests, and exits with 0 on SIGTERM."""
+    batches = cli.file('[{"bucket_identifier": "b", "batch_id": "x"}]')
+    with cli.start("mock", "--batches", batches) as process:
+        assert process.stdout is not None
+        title, *exports = [process.stdout.readline() for _ in range(3)]
+        assert "holding 1 batch." in title
+        variables = dict(line.removeprefix("export ").strip().split("=", 1) for line in exports)
+        url, headers = variables["MIXPEEK_BASE_URL"], {"Authorization": f"Bearer {variables['MIXPEEK_API_KEY']}"}
+        response = httpx.post(f"{url}/v1/buckets/b/batches/x/cancel", headers=headers)
+        assert response.json()["status"] == "CANCELED"
+        httpx.post(f"{url}/_mock/faults", json={"fault": "reset"})
+        with pytest.raises(httpx.TransportError):
+            httpx.post(f"{url}/v1/buckets/b/batches/x/cancel")
+        process.send_signal(signal.SIGTERM)
+        done = finish(process)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "mixpeek-batches: POST /v1/buckets/b/batches/x/cancel -> 200\n"
+        "mixpeek-batches: POST /v1/buckets/b/batches/x/cancel -> no response\n"
     )
 
 
-def test_mock_refuses_a_host_of_another_machine(run: Run) -> None:
-    """A host that is not this machine's is told in one sentence."""
-    done = run("mock", "--host", "192.0.2.1")
-    assert done.returncode == 2
-    assert "192.0.2.1 is no address of this machine" in _one_sentence(done)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ('{"bucket_identifier": "b"}', "Batch 1: The field 'batch_id' is missing"),
-        ('[{"bucket_identifier": "b", "batch_id": "x", "status": "DONE"}]', "'DONE' is not one of PENDING"),
-        ("[1]", "Batch 1: A JSON object is needed"),
-        ("{", "neither a JSON array nor JSON lines"),
-        (None, "cannot be read"),
-    ],
-)
-def test_mock_refuses_wrong_batches(run: Run, tmp_path: Path, content: str | None, said: str) -> None:
-    """A file that does not hold batches is told in one sentence, and no mock runs."""
-    if content is not None:
-        (tmp_path / "batches").write_text(content)
-    done = run("mock", "--batches", str(tmp_path / "batches"))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert said in _one_sentence(done)
-
-
-def test_mock_refuses_a_taken_port(run: Run) -> None:
-    """A port that is taken, and one that does not exist, are told in one sentence."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = run("mock", "--port", str(taken.getsockname()[1]))
-    assert done.returncode == 2
-    assert "take another, or 0 for a free one" in _one_sentence(done)
-    assert "from 0 to 65535" in _one_sentence(run("mock", "--port", "70000"))
+def test_mock_reset_restores_its_start(cli: Command) -> None:
+    """A reset over the admin API restores the batches of the file and --rate-limit; --host warns of what it opens."""
+    batches = cli.file('{"bucket_identifier": "b", "batch_id": "x"}\n\n')
+    options = ["--json", "--host", "0.0.0.0", "--rate-limit", "2/5", "--batches", batches]
+    with cli.start("mock", *options, installed=True) as process:
+        assert process.stdout is not None
+        place: dict[str, str] = json.loads(process.stdout.readline())
+        port = httpx.URL(place["url"]).port
+        assert place["url"] == f"http://127.0.0.1:{port}"
+        admin, headers = place["url"] + "/_mock", {"Authorization": f"Bearer {place['api_key']}"}
+        for _ in range(2):
+            limits = httpx.get(f"{admin}/limits").json()
+            assert limits == {"requests_per_second": 2.0, "burst": 5, "concurrency": None}
+            httpx.post(f"{admin}/limits", json={"requests_per_second": None})
+            assert httpx.get(f"{admin}/batches/b/x").json()["status"] == "PENDING"
+            response = httpx.post(f"{place['url']}/v1/buckets/b/batches/x/cancel", headers=headers)
+            assert response.status_code == 200
+            assert httpx.post(f"{admin}/reset").status_code == 204
+        process.send_signal(signal.SIGINT)
+        done = finish(process)
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"The mock listens on 0.0.0.0, port {port}: ")

@@ -9,7 +9,7 @@ pytest_plugins = ["pytester"]
 ALONE = ("--disable-plugin-autoload", "-p", "mixpeek_batches", "-p", "no:cacheprovider", "-W", "error")
 
 
-def test_the_fixture(pytester: pytest.Pytester) -> None:
+def test_fixture(pytester: pytest.Pytester) -> None:
     """A test that names it gets a running mock, empty at the start of each test, whatever the one before did to it."""
     pytester.makepyfile(
         """
@@ -27,7 +27,8 @@ def test_the_fixture(pytester: pytest.Pytester) -> None:
         @pytest.mark.parametrize("number", range(3))
         def test_empty(mixpeek_mock, number):
             mock = mixpeek_mock
-            assert (mock.batches, mock.requests, mock.faults) == ([], [], [])
+            assert (mock.batches, mock.requests, mock.faults, mock.on_request) == ([], [], [], None)
+            mock.on_request = print
             headers = {"Authorization": "Bearer sk_mine", "X-Namespace": "mine"}
             assert httpx.post(mock.url + "/v1/buckets/a/batches/b/cancel", headers=headers).status_code == 401
             mock.add_batch("a", "b", namespace="mine")
@@ -46,7 +47,7 @@ def test_the_fixture(pytester: pytest.Pytester) -> None:
     pytester.runpytest_subprocess(*ALONE).assert_outcomes(passed=6)
 
 
-def test_a_run_without_the_fixture_loads_no_server(pytester: pytest.Pytester) -> None:
+def test_run_without_the_fixture_imports_no_server(pytester: pytest.Pytester) -> None:
     """A run that does not use the fixture imports neither the mock nor what it needs; `--fixtures` tells what it is."""
     pytester.makepyfile(
         """

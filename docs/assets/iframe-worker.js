@@ -1,4 +1,4 @@
-// A page from the file system may not start a Worker, so that the search runs in a hidden frame there.
+// A page on the file system cannot start a Worker, so the search runs in a hidden frame there.
 if (location.protocol === "file:") {
   window.Worker = class extends EventTarget {
     constructor(url) {

@@ -1,6 +1,6 @@
 """Cancel batches of a Mixpeek bucket.
 
-Client and AsyncClient send the request; TaskResponse is what comes back; every error is a MixpeekError.
+Client and AsyncClient send requests, a TaskResponse is returned, and every error is a MixpeekError.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ __all__ = [
     "__version__",
 ]
 
-# Where names come from, but for the generated models, which begin with Task, and errors.
+# The modules of public names, except for the generated models, which start with Task, and the errors.
 _MODULES = {
     "UNSET": "mixpeek_batches_api.types",
     "Unset": "mixpeek_batches_api.types",
@@ -69,10 +69,10 @@ _MODULES = {
     "CancelResult": ".results",
 }
 
-if not TYPE_CHECKING:  # a type checker would take any name for one of this package
+if not TYPE_CHECKING:  # a type checker would accept any name
 
     def __getattr__(name: str) -> object:
-        """Load what a name stands for when it is first used: the command's --help needs no HTTP client."""
+        """Import a public name when it is first used, so that `mixpeek-batches --help` loads no HTTP client."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = _MODULES.get(name) or ("mixpeek_batches_api.models" if name.startswith("Task") else ".errors")

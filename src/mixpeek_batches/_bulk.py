@@ -1,4 +1,4 @@
-"""The two drivers of the scheduler: threads, and the tasks of an event loop. They send, wait and hand out results."""
+"""The scheduler's two drivers, threads and the tasks of an event loop: they send, wait and yield results."""
 
 from __future__ import annotations
 
@@ -25,29 +25,38 @@ from .results import CancelResult
 if TYPE_CHECKING:
     import anyio
     import anyio.abc
+    import httpx
     from mixpeek_batches_api.models import TaskResponse
 
 
 Outcome = tuple["TaskResponse | MixpeekError", int]
-"""What became of an attempt, and how many requests it was."""
+"""How an attempt ended, and how many requests it sent."""
 
 _END = object()
-# Seconds for threads to end; one that the user's httpx client blocks ends later, and holds up nobody.
+# Seconds to wait for threads; one that is blocked in the user's httpx client ends later, and is a daemon.
 _JOIN_TIMEOUT = 1.0
 
 
 class _Run:
-    """What both drivers share.
+    """Behaviour shared by both drivers.
 
     Args:
-        scheduler: Decides.
-        prepare: Makes a job of a pair.
-        runs: Holds the run while there is one, for its client to close.
+        namespace: The namespace of pairs that name none.
+        scheduler: Decides what to do next.
+        make_request: Makes the request that cancels a batch, given its bucket, identifier and namespace.
+        runs: The active runs of the client, which closes them; the run adds and removes itself.
     """
 
-    def __init__(self, scheduler: Scheduler, prepare: Callable[[Any], Job], runs: set[Any]) -> None:
+    def __init__(
+        self,
+        namespace: str | None,
+        scheduler: Scheduler,
+        make_request: Callable[[str, str, str | None], httpx.Request],
+        runs: set[Any],
+    ) -> None:
         self.scheduler = scheduler
-        self._prepare = prepare
+        self._namespace = namespace
+        self._make_request = make_request
         self._runs = runs
         self._failure: BaseException | None = None  # of `pairs`
         self._closed = False
@@ -56,13 +65,14 @@ class _Run:
 
     @property
     def _forked(self) -> bool:
-        """Whether it is the copy in a child process, which has none of the threads and must leave the rest alone."""
+        """Whether this is a forked child's copy, which has none of the threads and must not touch the sockets."""
         return self._pid not in {0, os.getpid()}
 
     def stop(self, seconds: float) -> None:
-        """Send nothing more, and give what is in flight some seconds to end; of any thread, or a signal's handler.
+        """Send nothing more, and allow what is in flight some seconds to finish.
 
-        What has not ended then has a result too, which says that it is not known.
+        Safe to call from any thread and from a signal handler. Whatever is unfinished by then gets a result whose error
+        says that its outcome is unknown.
         """
         self._stop_at = time.monotonic() + seconds
         self.scheduler.stop()
@@ -71,9 +81,16 @@ class _Run:
         if pair is _END:
             self.scheduler.exhausted()
             return
-        job = self._prepare(pair)
-        if job.error is not None:
-            self.scheduler.refuse(job, job.error)
+        if not isinstance(pair, tuple | list) or len(pair) not in {2, 3}:
+            error = ConfigurationError(f"A pair of bucket_identifier and batch_id is needed, not {pair!r:.100}.")
+            self.scheduler.refuse(Job("", ""), error)
+            return
+        namespace = pair[2] if len(pair) == 3 and pair[2] is not None else self._namespace
+        job = Job(pair[0], pair[1], namespace)
+        try:
+            job.request = self._make_request(job.bucket_identifier, job.batch_id, namespace)
+        except ConfigurationError as error:
+            self.scheduler.refuse(job, error)
         else:
             self.scheduler.add(job)
 
@@ -95,7 +112,7 @@ class _Run:
             raise ConfigurationError(CLOSED)
         if step is Step.WAIT and time.monotonic() >= self._stop_at:
             return self.scheduler.abandon(
-                APIConnectionError("Interrupted before the server had answered: the batch may be cancelled, or not.")
+                APIConnectionError("Interrupted before the server responded: the batch may or may not be cancelled.")
             )
         if step is Step.DONE and self._failure is not None:
             raise self._failure
@@ -110,36 +127,38 @@ _thread_runs: weakref.WeakSet[ThreadRun] = weakref.WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    """End what a script left behind, before the interpreter takes its threads away; gevent's do not survive that."""
+    """End abandoned runs before the interpreter stops their threads, which gevent's threads do not survive."""
     for run in list(_thread_runs):
         run.end()
 
 
 class ThreadRun(_Run):
-    """A run in threads, as many as requests were in flight at a time.
+    """A run in threads: as many as requests have been in flight at once.
 
     Args:
-        pairs: What to cancel.
+        pairs: The batches to cancel.
+        namespace: See _Run.
         scheduler: See _Run.
-        prepare: See _Run.
-        send: Sends a job's request and waits for the outcome.
+        make_request: See _Run.
+        send: Sends a request and waits for the outcome.
         runs: See _Run.
     """
 
     def __init__(
         self,
         pairs: Iterable[Any],
+        namespace: str | None,
         scheduler: Scheduler,
-        prepare: Callable[[Any], Job],
-        send: Callable[[Job], Outcome],
+        make_request: Callable[[str, str, str | None], httpx.Request],
+        send: Callable[[httpx.Request], Outcome],
         runs: set[ThreadRun],
     ) -> None:
-        super().__init__(scheduler, prepare, runs)
+        super().__init__(namespace, scheduler, make_request, runs)
         self._pairs = pairs
         self._send = send
         self.in_flight = InFlight()
         self._todo: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        # A None wakes whoever waits; SimpleQueue may be used in a signal's handler.
+        # None wakes the waiting thread. SimpleQueue is reentrant, so a signal handler may use it.
         self._outcomes: queue.SimpleQueue[tuple[Job, Outcome | BaseException] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._over = False
@@ -150,12 +169,12 @@ class ThreadRun(_Run):
         self._outcomes.put(None)
 
     def close(self) -> None:
-        """End it because its client is closed."""
+        """End the run because its client was closed."""
         self._closed = True
         self.end()
 
     def end(self) -> bool:
-        """Send nothing more, abort what is in flight, and let the threads end; tell whether it was going on."""
+        """Send nothing more, abort what is in flight and let the threads end; return whether the run was active."""
         if self._over or self._forked:
             return False
         self._over = True
@@ -165,7 +184,7 @@ class ThreadRun(_Run):
         return True
 
     def results(self) -> Generator[CancelResult]:
-        """Send, and give the results as they come."""
+        """Send, and yield results as they arrive."""
         if self._closed:
             raise ConfigurationError(CLOSED)
         pairs = iter(self._pairs)
@@ -214,8 +233,9 @@ class ThreadRun(_Run):
 
     def _work(self) -> None:
         while (job := self._todo.get()) is not None and not self._over:
+            assert job.request is not None
             try:
-                outcome: Outcome | BaseException = self._send(job)
+                outcome: Outcome | BaseException = self._send(job.request)
             except BaseException as error:  # a bug in a hook of the user's; raised where the results are read
                 outcome = error
             self._outcomes.put((job, outcome))
@@ -236,24 +256,28 @@ class AsyncRun(_Run):
     since whoever uses the generator may close it in another task, or leave its own scopes in another order.
 
     Args:
-        pairs: What to cancel.
+        pairs: The batches to cancel.
+        namespace: See _Run.
         scheduler: See _Run.
-        prepare: See _Run.
-        send: Sends a job's request and waits for the outcome.
+        make_request: See _Run.
+        send: Sends a request and waits for the outcome.
         runs: See _Run.
     """
 
     def __init__(
         self,
         pairs: Iterable[Any] | AsyncIterable[Any],
+        namespace: str | None,
         scheduler: Scheduler,
-        prepare: Callable[[Any], Job],
-        send: Callable[[Job], Awaitable[Outcome]],
+        make_request: Callable[[str, str, str | None], httpx.Request],
+        send: Callable[[httpx.Request], Awaitable[Outcome]],
         runs: set[AsyncRun],
     ) -> None:
-        super().__init__(scheduler, prepare, runs)
+        super().__init__(namespace, scheduler, make_request, runs)
         self._pairs = pairs
         self._send = send
+        self._todo: deque[Job] = deque()
+        self._idle: list[anyio.Event] = []  # of the tasks that wait for a job
         self._outcomes: deque[tuple[Job, Outcome | BaseException]] = deque()
         self._pairs_fetched: deque[Any] = deque()
         self._wake: anyio.Event
@@ -262,7 +286,7 @@ class AsyncRun(_Run):
         self._over = False
 
     def close(self) -> None:
-        """End it because its client is closed."""
+        """End the run because its client was closed."""
         self._closed = True
         self._end()
 
@@ -273,7 +297,7 @@ class AsyncRun(_Run):
             self._wake.set()
 
     async def results(self) -> AsyncGenerator[CancelResult]:
-        """Send, and give the results as they come."""
+        """Send, and yield results as they arrive."""
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
         if self._closed:
@@ -298,7 +322,7 @@ class AsyncRun(_Run):
                 if isinstance(step, CancelResult):
                     yield step
                 elif isinstance(step, Job):
-                    self._tasks.start_soon(self._work, step)
+                    self._start(step)
                 elif step is Step.FETCH:
                     if pairs is None:
                         self._wanted.set()
@@ -332,19 +356,36 @@ class AsyncRun(_Run):
         finally:
             ended.set()
 
-    async def _work(self, job: Job) -> None:
-        outcome: Outcome | BaseException
-        try:
-            outcome = await self._send(job)
-        except BaseException as error:  # a bug in a hook of the user's, or a task of theirs that was cancelled
-            if self._over:
-                return
-            outcome = error  # raised where the results are read
-        self._outcomes.append((job, outcome))
-        self._wake.set()
+    def _start(self, job: Job) -> None:
+        assert self._tasks is not None
+        self._todo.append(job)
+        if self._idle:
+            self._idle.pop().set()
+        else:
+            self._tasks.start_soon(self._work)
+
+    async def _work(self) -> None:
+        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
+
+        while True:
+            while not self._todo:
+                wake = anyio.Event()
+                self._idle.append(wake)
+                await wake.wait()
+            job = self._todo.popleft()
+            assert job.request is not None
+            outcome: Outcome | BaseException
+            try:
+                outcome = await self._send(job.request)
+            except BaseException as error:  # a bug in a hook of the user's, or a task of theirs that was cancelled
+                if self._over:
+                    return
+                outcome = error  # raised where the results are read
+            self._outcomes.append((job, outcome))
+            self._wake.set()
 
     async def _feed(self, pairs: AsyncIterator[Any]) -> None:
-        """Advance asynchronous pairs, all in this task, as their own cancel scopes need."""
+        """Advance asynchronous pairs, always in this task, because they may hold cancel scopes of their own."""
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
         pair = None
@@ -359,7 +400,7 @@ class AsyncRun(_Run):
             self._wake.set()
 
     async def _receive(self) -> None:
-        """Wait until there is something to look at."""
+        """Wait for an outcome or a pair, or until the scheduler wants to be asked again."""
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
         if not (self._outcomes or self._pairs_fetched or self._closed):
@@ -373,7 +414,7 @@ class AsyncRun(_Run):
 
 
 async def _start_task(run: Callable[..., Any], *args: Any) -> object:
-    """Start a task that belongs to no other, and give what keeps it alive."""
+    """Start a task outside any task group, and return an object that keeps it alive."""
     trio: Any = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         return trio.lowlevel.spawn_system_task(run, *args, context=contextvars.copy_context())

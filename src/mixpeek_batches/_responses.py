@@ -1,4 +1,4 @@
-"""From a response of the server to a task or an error, whatever the server sent."""
+"""Turns a response into a task or an error, whatever the server sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_BODY = 10 * 1024 * 1024
 
 
 class Body:
-    """Collects the raw chunks of a body, and no more of them than may be. Its repr shows none of them."""
+    """Collects the raw chunks of a body up to `MAX_BODY`. Its repr shows none of them."""
 
     def __init__(self, headers: httpx.Headers) -> None:
         length = headers.get("content-length", "")
@@ -30,13 +30,13 @@ class Body:
 
     @classmethod
     def of_read(cls, response: httpx.Response) -> Body:
-        """Take the body of a response that is read already, by a hook or by a transport that made it."""
+        """Use the body of a response that a hook or a transport has read already."""
         body = cls(httpx.Headers())
         body.add(response.content)
         return body
 
     def add(self, chunk: bytes) -> bool:
-        """Take one chunk, and tell whether another may follow."""
+        """Add a chunk, and return whether another one fits."""
         self._size += len(chunk)
         self._too_large = self._too_large or self._size > MAX_BODY
         if self._too_large:
@@ -46,7 +46,7 @@ class Body:
         return not self._too_large
 
     def decoded(self) -> bytes | None:
-        """Undo the content encoding; what cannot be undone is given as it came, and None for what is too large."""
+        """Return the decoded body, or the raw one if it cannot be decoded; None if it is too large."""
         if self._too_large:
             return None
         raw = b"".join(self._chunks)
@@ -62,13 +62,13 @@ class Body:
 def interpret(
     request: httpx.Request, response: httpx.Response, body: Body, secret: Secret
 ) -> TaskResponse | MixpeekError:
-    """Make a task or an error of a response.
+    """Turn a response into a task or an error.
 
     The error is returned, not raised, because a traceback may be printed with the values of local variables, and
     those here hold the body, in which a server may have repeated the key.
 
     Args:
-        request: What it answers.
+        request: The request.
         response: The status and headers; its own body is not looked at.
         body: What was read of its body.
         secret: The key, which no error may repeat.
@@ -94,9 +94,9 @@ def _task(body: bytes | None) -> TaskResponse:
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
-        raise ValueError("it is not JSON, or was cut short") from None
+        raise ValueError("it is not valid JSON, or was cut short") from None
     if not isinstance(data, dict):
-        raise ValueError(f"it is JSON, but {_name(data)} and no object")
+        raise ValueError(f"it is valid JSON, but {_name(data)} rather than an object")
     try:
         task = TaskResponse.from_dict(data)
     except KeyError as error:
@@ -104,7 +104,7 @@ def _task(body: bytes | None) -> TaskResponse:
     except (TypeError, ValueError) as error:
         raise ValueError(str(error)) from None
     if not isinstance(task.task_id, str):
-        raise ValueError(f"its task_id is {_name(task.task_id)} and no string")
+        raise ValueError(f"its task_id is {_name(task.task_id)} rather than a string")
     return task
 
 
@@ -131,7 +131,7 @@ def _status_error(
 
 
 def _explanation(data: Any) -> tuple[str | None, str | None, dict[str, Any] | None]:
-    """Find message, type and details in the error envelope, or a message in what other frameworks send in its place."""
+    """Return message, type and details of the error envelope, or the message of other frameworks' error bodies."""
     if not isinstance(data, dict):
         return None, None, None
     error = data.get("error")
@@ -167,7 +167,7 @@ def _phrase(response: httpx.Response) -> str:
 
 
 def _keyless(request: httpx.Request, response: httpx.Response, body: bytes | None, secret: Secret) -> httpx.Response:
-    """Copy a response for an error to hold: without the key, the connection, and the encodings that are undone."""
+    """Copy a response for an error to hold, without the key, the connection and its transfer and content encodings."""
     undone = {b"content-encoding", b"content-length", b"transfer-encoding"}
     content = secret.redact(body or b"")
     try:

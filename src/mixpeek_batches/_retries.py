@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import time
@@ -13,8 +14,10 @@ from .errors import APIConnectionError, APIStatusError, MixpeekError
 if TYPE_CHECKING:
     import httpx
 
+logger = logging.getLogger("mixpeek_batches")
+
 MAX_RETRY_AFTER = 60.0
-"""Seconds; a server that asks for more is not waited for."""
+"""Seconds; a longer Retry-After is not waited for."""
 
 _TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_BACKOFF, _MAX_BACKOFF = 0.5, 8.0  # seconds
@@ -22,36 +25,42 @@ _LONGEST = 1e12  # seconds; a longer Retry-After is as good as this, and infinit
 
 
 def is_transient(error: MixpeekError) -> bool:
-    """Tell whether the next attempt may succeed; cancelling is idempotent, so it may have succeeded unseen already."""
+    """Return whether the next attempt may succeed; cancelling is idempotent, so retrying is always safe."""
     if isinstance(error, APIStatusError):
         return error.status_code in _TRANSIENT_STATUSES and (error.retry_after or 0) <= MAX_RETRY_AFTER
     return isinstance(error, APIConnectionError) and error._transient
 
 
 def is_refused_for_rate(error: MixpeekError) -> bool:
-    """Tell whether the server refused because of how much is sent to it, and not because of this batch."""
+    """Return whether the server refused the request for its rate, and not for its batch."""
     return isinstance(error, APIStatusError) and (
         error.status_code == 429 or (error.status_code == 503 and error.retry_after is not None)
     )
 
 
 def delay(error: MixpeekError, retry: int) -> float:
-    """Say how many seconds to wait before a retry.
+    """Return how many seconds to wait before a retry.
 
     Args:
-        error: What the attempt before ended in.
-        retry: Which retry it is, from 0.
+        error: How the last attempt failed.
+        retry: The number of the retry, from 0.
 
     Returns:
-        What the server asks for, else an exponential back-off with jitter.
+        What the server asks for in Retry-After, else an exponential back-off with jitter.
     """
     asked = error.retry_after if isinstance(error, APIStatusError) else None
     return backoff(retry) if asked is None else asked
 
 
 def backoff(retry: int) -> float:
-    """Give an exponential back-off in seconds, of which the second half is random."""
+    """Return an exponential back-off in seconds; jitter takes up to half of it."""
     return min(_MAX_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(retry, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def log_retry(bucket: str, batch: str, attempt: int, attempts: int, wait: float, error: MixpeekError) -> None:
+    """Log that an attempt failed and is retried."""
+    message = "Batch %r of bucket %r: attempt %d of %d failed, next in %.2f s: %s"
+    logger.warning(message, batch, bucket, attempt, attempts, wait, error)
 
 
 def retry_after(headers: httpx.Headers) -> float | None:

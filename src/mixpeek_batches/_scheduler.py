@@ -1,7 +1,7 @@
-"""Many batches: what may be sent when, what becomes of an outcome, and when the run is over.
+"""Decides what may be sent when in bulk work, what to do with each outcome, and when the run is over.
 
 A state machine without I/O, threads or a clock of its own, as h11 is for HTTP: a driver asks `next_step` what to do,
-does it, and reports what came of it; the time is an argument. So it is tested in virtual time.
+does it, and reports the outcome; time is an argument, so that it is tested in virtual time.
 
 Two limits are learned from the server's refusals: 429 and 503. How many requests may be in flight
 opens up as TCP's slow start does, until the first refusal. How many may be sent in a second is unlimited until then,
@@ -49,15 +49,15 @@ _PROBE_RATE = 30.0  # seconds in which the rate doubles while nothing is refused
 
 @attrs.define(eq=False)
 class Job:
-    """One batch on its way.
+    """One batch to cancel.
 
     Attributes:
         bucket_identifier: Its bucket.
         batch_id: Its identifier.
-        namespace: The namespace to name in the request.
+        namespace: The namespace that the request names.
         attempts: How many requests were sent for it.
-        request: What is sent.
-        error: Why it may not be sent, or what its last attempt ended in.
+        request: The request to send.
+        error: How its last attempt failed.
     """
 
     bucket_identifier: str
@@ -71,7 +71,7 @@ class Job:
     _others: int = 0  # that were in flight when it was sent
 
     def result(self, outcome: TaskResponse | MixpeekError) -> CancelResult:
-        """Give the result that an outcome makes."""
+        """Return the result for an outcome."""
         return CancelResult(
             bucket_identifier=self.bucket_identifier,
             batch_id=self.batch_id,
@@ -104,7 +104,7 @@ class _Episode:
 
 
 class Step(Enum):
-    """What a driver is to do next, where that is neither to send a job nor to hand out a result."""
+    """What the driver does next, other than send a job or yield a result."""
 
     FETCH = "get another pair, and report it by `add`, or by `exhausted` that there is none"
     WAIT = "wait for an outcome, but not beyond `wake_at`"
@@ -112,7 +112,7 @@ class Step(Enum):
 
 
 class Scheduler:
-    """Decides for one run. Not thread-safe.
+    """Schedules one run. Not thread-safe.
 
     Args:
         concurrency: How many requests may be in flight at a time.
@@ -146,14 +146,14 @@ class Scheduler:
 
     @property
     def in_flight(self) -> int:
-        """How many requests were sent whose outcome is not known."""
+        """The number of requests without an outcome yet."""
         return len(self._flying)
 
     def next_step(self, now: float) -> CancelResult | Job | Step:
-        """Say what to do: hand out this result, send this job, or the step that is named.
+        """Return a result to yield, a job to send, or another step.
 
         Args:
-            now: The time in seconds, on any clock that does not go back.
+            now: The time in seconds, on any monotonic clock.
         """
         if self._results:
             return self._results.popleft()
@@ -189,7 +189,7 @@ class Scheduler:
         return job
 
     def add(self, job: Job) -> None:
-        """Take a job that was fetched."""
+        """Add a job that was fetched."""
         self._fetching = False
         if self._hopeless is None:
             self._ready.append(job)
@@ -197,20 +197,20 @@ class Scheduler:
             self._results.append(job.result(self._hopeless))
 
     def refuse(self, job: Job, error: MixpeekError) -> None:
-        """Take a job that was fetched and may not be sent."""
+        """Add the result of a job that was fetched and may not be sent."""
         self._fetching = False
         self._results.append(job.result(error))
 
     def exhausted(self) -> None:
-        """Take note that there are no more pairs."""
+        """Note that there are no more pairs."""
         self._exhausted, self._fetching = True, False
 
     def stop(self) -> None:
-        """Send nothing more; what is in flight is still waited for, and what would be retried ends as it is."""
+        """Send nothing more: wait for what is in flight, and retry nothing."""
         self._stopped = True
 
     def abandon(self, error: MixpeekError) -> CancelResult | Step:
-        """Give up what is in flight, one with each call; after `stop`."""
+        """After `stop`: give up one job in flight, and return its result, or DONE if there is none."""
         if not self._flying:
             return Step.DONE
         job = next(iter(self._flying))
@@ -218,11 +218,11 @@ class Scheduler:
         return job.result(error)
 
     def finished(self, job: Job, outcome: TaskResponse | MixpeekError, now: float) -> None:
-        """Take the outcome of a job that was sent.
+        """Process the outcome of a job that was sent.
 
         Args:
             job: The job.
-            outcome: Its task, or why there is none.
+            outcome: Its task, or the error.
             now: The time in seconds.
         """
         if job not in self._flying:
@@ -242,10 +242,12 @@ class Scheduler:
                 return
         elif job._retries < self._max_retries and _retries.is_transient(outcome) and not self._stopped:
             job.error = outcome
-            due = now + _retries.delay(outcome, job._retries)
+            wait = _retries.delay(outcome, job._retries)
             job._retries += 1
             self._order += 1
-            heapq.heappush(self._backing_off, (due, self._order, job))
+            heapq.heappush(self._backing_off, (now + wait, self._order, job))
+            attempts = self._max_retries + 1
+            _retries.log_retry(job.bucket_identifier, job.batch_id, job._retries, attempts, wait, outcome)
             return
         elif isinstance(outcome, APIConnectionError):
             self._undelivered += 1
@@ -262,7 +264,7 @@ class Scheduler:
         return Step.WAIT
 
     def _wind_up(self) -> CancelResult | Step:
-        """End without sending anything more."""
+        """Return the next step of a run that sends nothing more."""
         while self._backing_off:
             self._ready.append(heapq.heappop(self._backing_off)[2])
         while self._ready:
@@ -313,11 +315,11 @@ class Scheduler:
 
 
 class _Window:
-    """How many requests may be in flight.
+    """Learns how many requests may be in flight.
 
-    Opens by one with every other answer until the first refusal. Where those that were sent before are still in flight
-    when one is refused, concurrency is limited, and their number shows how many slots there are; now and then twice as
-    many are tried. Otherwise the number in flight was not the reason, and is not limited any more.
+    Opens by one with every other response until the first refusal. If earlier requests are still in flight when one is
+    refused, the server limits concurrency, and their number shows how many slots it has; now and then twice as many
+    are tried. Otherwise the number in flight was not the reason, and is not limited any more.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -331,26 +333,26 @@ class _Window:
 
     @property
     def limit(self) -> int:
-        """How many may be in flight."""
+        """The number of requests that may be in flight."""
         return int(self._limit)
 
     def got_through(self, others: int, now: float) -> None:
-        """Take note of an answer to a request that was sent while so many others were in flight."""
+        """Note a response, other than a refusal, to a request that was sent while so many others were in flight."""
         if self._limit >= self._concurrency:
             return
         if self._starting:
             self._limit = min(self._concurrency, self._limit + 0.5)
-        elif others > 1.25 * self._slots + 1:  # more than answers on their way back explain
+        elif others > 1.25 * self._slots + 1:  # more than responses on their way back explain
             self._limit, self._slots = self._concurrency, 0
         elif others + 1 >= self._limit and now - self._settled_at >= self._probe_after:
             self._limit = min(self._concurrency, 2 * self._slots)
 
     def settle(self, episode: _Episode, now: float) -> bool:
-        """Draw the conclusion from an episode of refusals, and tell whether concurrency is limited."""
+        """Learn from an episode of refusals, and return whether concurrency is what the server limits."""
         if self._slots and self._limit > self._slots and episode.others >= self._slots:
             held = True
             self._probe_after *= 4
-        elif self._slots:  # the first number may have been too high, as answers on their way back held none
+        elif self._slots:  # the first number may have been too high, as responses on their way back held none
             held = episode.in_flight >= 0.75 * self._slots and self._slots - 1 >= 0.6 * self._first_slots
             self._slots = self._slots - 1 if held else 0
         else:
@@ -363,7 +365,7 @@ class _Window:
 
 
 class _Chance:
-    """Whether refusals come by chance, as from one bad server of several behind a load balancer.
+    """Detects refusals at random, as from one bad server of several behind a load balancer.
 
     They do if a rate much lower than one that was refused is refused as well: to slow down further would never end.
     They do not if they become more frequent when the rate goes up again.
@@ -378,12 +380,12 @@ class _Chance:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self._highest = 0.0  # rate that was refused
         self._refusals = self._requests = 0.0
 
     def judge(self, rate: float, refusals: int, got_through: int) -> float | None:
-        """Take note of an episode of refusals; give the rate to go on with, or None if that is to be found."""
+        """Note an episode of refusals; return the rate to go on with, or None if it has yet to be found."""
         if self.part is None:
             self._highest = max(self._highest, rate)
             self._refusals += refusals
@@ -403,7 +405,7 @@ class _Chance:
 
 
 class _Pace:
-    """How many requests may be sent in a second: unlimited at first, and after refusals a token bucket.
+    """Learns how many requests a second may be sent: unlimited at first, and a token bucket after refusals.
 
     The first refusal shows how large the server's bucket is. Then the rate doubles, from a low one, until the next
     refusal, which shows how fast the bucket fills: at least as fast as requests got through between two refusals, and
@@ -429,7 +431,7 @@ class _Pace:
         self.chance = _Chance()
 
     def ready_at(self, now: float) -> float:
-        """Say when the next request may be sent."""
+        """Return when the next request may be sent."""
         if self._last_refusal is None:
             return now
         elapsed, self._counted_at = now - self._counted_at, now
@@ -438,19 +440,19 @@ class _Pace:
         return now if self._tokens > 1 - 1e-9 else now + (1 - self._tokens) / self._rate
 
     def sent(self, now: float) -> None:
-        """Take note of a request."""
+        """Note that a request was sent."""
         self._tokens -= 1
         if self._first_sent is None:
             self._first_sent = now
 
     def got_through(self, sent_at: float, now: float) -> None:
-        """Take note of an answer that was no refusal."""
+        """Note a response that was no refusal."""
         self._got_through += 1
         self._sent.append(sent_at)
         self._latency += (now - sent_at - self._latency) / 8
 
     def settle(self, episode: _Episode, now: float) -> None:
-        """Estimate the server's rate, once all that was in flight at a refusal is back."""
+        """Estimate the server's rate, once the outcome of everything in flight at a refusal is known."""
         refused = episode.sent_at
         times = sorted(self._sent)
         before = bisect.bisect_right(times, refused)

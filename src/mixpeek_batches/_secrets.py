@@ -1,18 +1,15 @@
-"""The API key: how it is sent, and how it is kept out of everything else."""
+"""The API key: the only place that reads it, to send it and to redact it everywhere else."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import httpx
+from typing import Any
 
 _REDACTED = "[API key]"
 
 
 class Secret:
-    """The API key: adds itself to a request and shows itself nowhere else."""
+    """Holds the API key, adds it to a request, and shows it nowhere else."""
 
     def __init__(self, key: str) -> None:
         self._key: Any = key  # it may be anything until `problem` has looked
@@ -26,13 +23,13 @@ class Secret:
         """Whether there is a key."""
         return bool(self._key)
 
-    def sign(self, request: httpx.Request) -> None:
-        """Add the key, if there is one, to a request, as RFC 6750 says."""
+    def sign(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Add the key, if there is one, to the headers of a request (RFC 6750, section 2.1)."""
         if self._key:
-            request.headers["Authorization"] = f"Bearer {self._key}"
+            headers.append((b"Authorization", b"Bearer " + self._key.encode()))
 
     def problem(self) -> str | None:
-        """Say in a sentence why the key may not be sent, or nothing."""
+        """Return why the key cannot be used, as a sentence, or None if it can."""
         if not isinstance(self._key, str):
             return "The API key must be a string."
         if not self._key:
@@ -44,7 +41,7 @@ class Secret:
         return None
 
     def redact(self, value: Any) -> Any:
-        """Take the key out of strings, bytes, and JSON values that a server sent."""
+        """Replace the key in strings, bytes and JSON values that a server sent."""
         if not self._key:
             return value
         if isinstance(value, str):

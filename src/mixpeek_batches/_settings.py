@@ -1,4 +1,4 @@
-"""What may be sent, and where to: settings and arguments, checked before anything leaves the machine."""
+"""Settings and arguments, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def _environment(name: str) -> str | None:
-    """Read a variable; an empty one counts as absent, as shells make it hard to tell them apart."""
+    """Return an environment variable; an empty one counts as absent, as shells blur the difference."""
     return os.environ.get(name) or None
 
 
 def key_or_environment(given: Secret | None, *, needed: bool) -> Secret:
-    """Give the key that was passed, else the one in MIXPEEK_API_KEY, else none if none is needed.
+    """Return the key that was passed, else the one in MIXPEEK_API_KEY, else an empty one if none is needed.
 
     Raises:
         ConfigurationError: There is none, or it may not be sent.
@@ -38,7 +38,7 @@ def key_or_environment(given: Secret | None, *, needed: bool) -> Secret:
 
 
 def namespace_or_environment(given: str | None) -> str | None:
-    """Give the namespace that was passed, else the one in MIXPEEK_NAMESPACE, else None.
+    """Return the namespace that was passed, else the one in MIXPEEK_NAMESPACE, else None.
 
     Raises:
         ConfigurationError: It may not be sent.
@@ -49,7 +49,7 @@ def namespace_or_environment(given: str | None) -> str | None:
 
 
 def checked_namespace(namespace: str | None, name: str = "namespace") -> str | None:
-    """Give back a namespace that a header carries unchanged.
+    """Return a namespace that a header carries unchanged.
 
     Raises:
         ConfigurationError: It is no string, empty, or would not arrive as it is.
@@ -65,7 +65,7 @@ def checked_namespace(namespace: str | None, name: str = "namespace") -> str | N
 
 
 def checked_identifier(identifier: str, name: str) -> str:
-    """Give back an identifier that can be one segment of a path.
+    """Return an identifier that can be one path segment.
 
     Raises:
         ConfigurationError: It is no string, empty, a dot segment (which RFC 3986, section 5.2.4, would remove, so that
@@ -89,7 +89,7 @@ def _check_text(text: object, name: str) -> None:
 
 
 def checked_base_url(given: str | None, of_client: str = "", *, allow_http: bool) -> httpx.URL:
-    """Give the base URL that was passed, else the one in MIXPEEK_BASE_URL, else the vendor's.
+    """Return the base URL that was passed, else the one in MIXPEEK_BASE_URL, else the vendor's.
 
     Args:
         given: The argument.
@@ -122,7 +122,7 @@ def checked_base_url(given: str | None, of_client: str = "", *, allow_http: bool
 
 
 def is_loopback(url: httpx.URL) -> bool:
-    """Tell whether a URL stays on this machine."""
+    """Return whether a URL points to this machine."""
     if url.host == "localhost":
         return True
     try:
@@ -132,7 +132,7 @@ def is_loopback(url: httpx.URL) -> bool:
 
 
 def checked_timeout(timeout: float) -> float:
-    """Give back a time-out in seconds.
+    """Return a time-out in seconds.
 
     Raises:
         ConfigurationError: It is not a number above 0 and of a day at most.
@@ -144,7 +144,7 @@ def checked_timeout(timeout: float) -> float:
 
 
 def checked_rate(rate: float | None) -> float | None:
-    """Give back a bound in requests a second, or None for none.
+    """Return an upper bound in requests a second, or None.
 
     Raises:
         ConfigurationError: It is not a number above 0.
@@ -156,7 +156,7 @@ def checked_rate(rate: float | None) -> float | None:
 
 
 def checked_count(count: int, name: str, *, least: int) -> int:
-    """Give back a whole number that is not too small.
+    """Return a whole number that is not too small.
 
     Raises:
         ConfigurationError: It is something else.

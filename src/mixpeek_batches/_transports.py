@@ -1,4 +1,4 @@
-"""How requests leave: httpx's own transports, a connection each, or the user's httpx client.
+"""How requests are sent: by httpx's own transports, one connection each.
 
 A `Transport` sends one request at a time, so that its httpx pool holds one connection: a pool of httpx gets slower with
 each connection in it. `Pool` hands out as many as are in flight.
@@ -30,7 +30,7 @@ _T = TypeVar("_T", bound="Transport | AsyncTransport")
 
 
 class Pool(Generic[_T]):
-    """Transports that are free, the one used last on top. Safe to use from any thread.
+    """Idle transports, the one used last on top. Safe to use from any thread.
 
     Args:
         make: Makes another transport.
@@ -44,7 +44,7 @@ class Pool(Generic[_T]):
         self.closed = False
 
     def take(self, loop: object = None) -> _T:
-        """Give a transport that nobody else uses.
+        """Return an idle transport, or a new one.
 
         Args:
             loop: The event loop that is running.
@@ -58,18 +58,18 @@ class Pool(Generic[_T]):
             return self.make()
 
     def give_back(self, transport: _T) -> None:
-        """Take back a transport whose last attempt ended well."""
+        """Return a transport to the pool, after an attempt that ended well."""
         self._free.append(transport)
 
     def drain(self, loop: object = None) -> list[_T]:
-        """Give the transports that are free, for their owner to close; no more are given then."""
+        """Close the pool, and return the idle transports, for the caller to close."""
         self._belong_to(loop)
         self.closed = True
         free, self._free = self._free, []
         return free
 
     def _belong_to(self, loop: object) -> None:
-        """Forget connections that another process, or another event loop, has opened."""
+        """Drop connections that belong to another process or event loop."""
         owner = os.getpid(), loop
         if self._owner not in {None, owner}:
             self._forgotten, self._free = self._free, []
@@ -79,7 +79,7 @@ class Pool(Generic[_T]):
 
 
 def options(base_url: httpx.URL, *, local: bool) -> dict[str, Any]:
-    """Find out which certificates and which proxy the environment names.
+    """Return the certificates and the proxy that the environment names.
 
     Args:
         base_url: Where requests go.
@@ -106,7 +106,7 @@ def options(base_url: httpx.URL, *, local: bool) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def usable_environment() -> Any:
-    """Turn what is wrong with proxies or certificates of the environment into a ConfigurationError."""
+    """Raise a ConfigurationError if the proxies or certificates of the environment cannot be used."""
     try:
         yield
     except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
@@ -117,12 +117,12 @@ def usable_environment() -> Any:
 
 
 class _Attempt:
-    """What a connection's backend and its transport both know about the attempt in flight."""
+    """The attempt in flight, as shared by a connection's network backend and its transport."""
 
     deadline = 0.0
     opened = False  # there has been a connection; what takes the place of the network, as test tools do, opens none
     kept = False  # the connection was there before it
-    answered = False  # a byte of the answer has come
+    responded = False  # a byte of the response has arrived
     aborted = False
     socket: socket.socket | None = None
 
@@ -136,7 +136,7 @@ class _Attempt:
 
 
 class Transport:
-    """Sends one request at a time. Straight through httpx's transport: no cookies, redirects or hooks."""
+    """Sends one request at a time through httpx's transport: no cookies, redirects or hooks."""
 
     def __init__(self, **options: Any) -> None:
         with usable_environment():
@@ -147,19 +147,19 @@ class Transport:
         self._pid = os.getpid()
 
     def send(self, request: httpx.Request, timeout: float) -> httpx.Response:
-        """Send a request, and give the response before its body is read."""
+        """Send a request, and return the response before its body is read."""
         attempt = self._attempt
-        attempt.kept, attempt.answered = attempt.opened, False
+        attempt.kept, attempt.responded = attempt.opened, False
         attempt.deadline = time.monotonic() + timeout
         return self._transport.handle_request(request)
 
     @property
     def was_stale(self) -> bool:
-        """Whether the attempt went to a kept connection that ended before the first byte of an answer."""
-        return self._attempt.kept and not self._attempt.answered
+        """Whether the attempt used a kept connection that ended before the first byte of a response."""
+        return self._attempt.kept and not self._attempt.responded
 
     def abort(self) -> None:
-        """End the attempt in flight, from another thread."""
+        """Abort the attempt in flight, from another thread."""
         if self._pid != os.getpid():
             self.forget()
             return
@@ -171,7 +171,7 @@ class Transport:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def forget(self) -> None:
-        """Let go of a connection that the parent process goes on using."""
+        """Drop a connection that the parent process goes on using."""
         if self._attempt.socket is not None:
             self._attempt.socket.close()  # only here, and without a word to the server
 
@@ -181,24 +181,24 @@ class Transport:
 
 
 class InFlight:
-    """Transports that send in some thread, until they are aborted. Safe to use from any thread."""
+    """Transports that are sending, for `abort` to end. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._transports: set[Transport] = set()
         self.aborted = False
 
     def add(self, transport: Transport) -> None:
-        """Take a transport that is about to send; after `abort`, it sends nothing."""
+        """Add a transport that is about to send; after `abort`, it sends nothing."""
         self._transports.add(transport)
         if self.aborted:
             transport.abort()
 
     def discard(self, transport: Transport) -> None:
-        """Let go of a transport."""
+        """Remove a transport."""
         self._transports.discard(transport)
 
     def abort(self) -> None:
-        """End what is in flight, and all that follows."""
+        """Abort what is in flight, and everything added later."""
         self.aborted = True
         for transport in list(self._transports):
             transport.abort()
@@ -212,7 +212,7 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data = self._stream.read(max_bytes, self._attempt.left(timeout, httpcore.ReadTimeout))
-        self._attempt.answered = self._attempt.answered or bool(data)
+        self._attempt.responded = self._attempt.responded or bool(data)
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -263,7 +263,7 @@ class _Backend(httpcore.NetworkBackend):
 
 
 class AsyncTransport:
-    """Sends one request at a time, see Transport. Its user bounds the time."""
+    """Sends one request at a time, see Transport. The caller bounds the time."""
 
     def __init__(self, **options: Any) -> None:
         with usable_environment():
@@ -272,17 +272,17 @@ class AsyncTransport:
         self._transport._pool._network_backend = _AsyncBackend(self._attempt, self._transport._pool._network_backend)
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, and give the response before its body is read."""
-        self._attempt.kept, self._attempt.answered = self._attempt.opened, False
+        """Send a request, and return the response before its body is read."""
+        self._attempt.kept, self._attempt.responded = self._attempt.opened, False
         return await self._transport.handle_async_request(request)
 
     @property
     def was_stale(self) -> bool:
-        """Whether the attempt went to a kept connection that ended before the first byte of an answer."""
-        return self._attempt.kept and not self._attempt.answered
+        """Whether the attempt used a kept connection that ended before the first byte of a response."""
+        return self._attempt.kept and not self._attempt.responded
 
     def forget(self) -> None:
-        """Let go of a connection of another process, or of an event loop that is over: there is none to close it."""
+        """Drop a connection of another process, or of an event loop that has ended and cannot close it."""
 
     async def close(self) -> None:
         """Close the connection."""
@@ -299,7 +299,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data = await self._stream.read(max_bytes, timeout)
-        self._attempt.answered = self._attempt.answered or bool(data)
+        self._attempt.responded = self._attempt.responded or bool(data)
         return data
 
     async def start_tls(

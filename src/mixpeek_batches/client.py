@@ -1,4 +1,4 @@
-"""The clients: one call cancels one batch, and either gives its task or raises a MixpeekError."""
+"""The clients: one call cancels one batch, and either returns its task or raises a MixpeekError."""
 
 from __future__ import annotations
 
@@ -24,28 +24,25 @@ if TYPE_CHECKING:
     from mixpeek_batches_api.models import TaskResponse
 
     from ._bulk import AsyncRun, Outcome, ThreadRun
-    from ._scheduler import Job
+    from ._scheduler import Scheduler
     from ._transports import AsyncTransport, InFlight, Pool, Transport
     from .results import CancelResult
 
 logger = logging.getLogger("mixpeek_batches")
 
 Pair = tuple[str, str] | tuple[str, str, str | None]
-"""A bucket and a batch, and perhaps the namespace of both."""
+"""A bucket, a batch and, optionally, their namespace."""
 
 MAX_CONCURRENCY = 1000
-_HEADERS = {
-    "Accept": "application/json",
-    "Accept-Encoding": "gzip",
-    "User-Agent": "mixpeek-batches/{} python/{}.{}.{}".format(__version__, *sys.version_info),
-}
-# What the network, or httpx on its behalf, fails with. Anything else is a bug in a hook or in a transport of the
-# user's, and comes out as it is; so does what a hook's raise_for_status() raises.
+_USER_AGENT = "mixpeek-batches/{} python/{}.{}.{}".format(__version__, *sys.version_info)
+_HEADERS = [(b"Accept", b"application/json"), (b"Accept-Encoding", b"gzip"), (b"User-Agent", _USER_AGENT.encode())]
+# Network failures. Anything else is a bug in a hook or a transport of the user's, and is raised as it is; so is what a
+# hook's raise_for_status() raises.
 _NETWORK_ERRORS = (httpx.RequestError, httpx.StreamError, OSError)
 
 
 class _Clock:
-    """When the attempt of a user's httpx client began: once it had a connection, if its transport says so."""
+    """When an attempt through the user's httpx client started: once it has a connection, if its transport tells."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -57,9 +54,11 @@ class _Clock:
 
 
 class _BaseClient:
-    """What both clients share: everything but waiting for the network."""
+    """Everything that both clients share, which is all but waiting for the network."""
 
-    # For the repr of one that could not be made.
+    _http: Any  # the httpx client of the user, of the kind that the subclass needs, or None
+    _pool: Pool[Any]
+    # Class attributes, for the repr of a client whose __init__ failed.
     _base_url = httpx.URL("")
     _namespace: str | None = None
 
@@ -88,12 +87,12 @@ class _BaseClient:
 
     @property
     def base_url(self) -> str:
-        """Where requests go."""
+        """The URL that requests are sent to."""
         return str(self._base_url)
 
     @property
     def namespace(self) -> str | None:
-        """The namespace that is sent where a call names none; None leaves the choice to the server."""
+        """The namespace for calls that pass none; None means the default namespace of the key."""
         return self._namespace
 
     def _per_call(self, timeout: float | None, max_retries: int | None) -> tuple[float, int]:
@@ -103,14 +102,10 @@ class _BaseClient:
         )
 
     def _request(
-        self,
-        http: httpx.Client | httpx.AsyncClient | None,
-        bucket_identifier: str,
-        batch_id: str,
-        namespace: str | None,
-        timeout: float,
+        self, bucket_identifier: str, batch_id: str, namespace: str | None, timeout: float | None = None
     ) -> httpx.Request:
-        """Make a request for the user's httpx client or, where there is none, for a transport of our own."""
+        """Build the request, for the user's httpx client if there is one, else for a transport of our own."""
+        timeout = self._timeout if timeout is None else timeout
         namespace = self._namespace if namespace is None else _settings.checked_namespace(namespace)
         # What is sent is the generated operation's to say; how it is sent, and what is made of the answer, is ours.
         operation = cancel_batch._get_kwargs(
@@ -118,33 +113,35 @@ class _BaseClient:
             _settings.checked_identifier(batch_id, "batch_id"),
             x_namespace=UNSET if namespace is None else namespace,
         )
-        headers = httpx.Headers({**operation["headers"], **_HEADERS}, encoding="utf-8")
+        headers = [*_HEADERS, *((name.encode(), value.encode()) for name, value in operation["headers"].items())]
+        self._secret.sign(headers)
         method, url = operation["method"].upper(), self._prefix + operation["url"]
         # `AsyncClient` bounds the attempt itself. Waiting for a connection in the user's pool takes no time of it.
         limits: dict[str, float | None] = dict.fromkeys(("connect", "read", "write"), timeout)
         try:
-            if http is None:
+            if self._http is None:
                 timeouts = limits if isinstance(self, Client) else {}
                 request = httpx.Request(method, url, headers=headers, extensions={"timeout": timeouts})
             else:
-                request = http.build_request(
-                    method, url, headers=headers, extensions={"timeout": {**limits, "pool": None}}
-                )
+                request = self._http.build_request(method, url, extensions={"timeout": {**limits, "pool": None}})
+                # Ours in place of the client's own; given to `build_request`, they would be looked up one by one.
+                ours = {name.lower() for name, _ in headers}
+                others = [(name, value) for name, value in request.headers.raw if name.lower() not in ours]
+                request.headers = httpx.Headers(others + headers)
         except httpx.InvalidURL as error:
             raise ConfigurationError(f"bucket_identifier and batch_id make no URL: {error}.") from None
-        self._secret.sign(request)
         return request
 
     def _failure(
         self, request: httpx.Request, started: float, timeout: float, error: Exception, *, closed: bool
     ) -> MixpeekError:
-        """Make our error of one from the network."""
+        """Turn a network error into one of ours."""
         failure: APIConnectionError
         cause = error.__cause__
         if closed:
-            failure = APIConnectionError(f"The client was closed before {request.url.host} had answered.")
+            failure = APIConnectionError(f"The client was closed before {request.url.host} had responded.")
             failure._transient = False
-        # httpx-aiohttp calls a connection that is refused or reset a time-out too; what it made its error of tells.
+        # httpx-aiohttp reports a refused or reset connection as a time-out too; the cause tells them apart.
         elif isinstance(error, httpx.TimeoutException | TimeoutError) and (
             not isinstance(cause, OSError) or isinstance(cause, TimeoutError)
         ):
@@ -153,7 +150,7 @@ class _BaseClient:
             reason = " ".join(self._secret.redact(str(error)).split()).rstrip(".") or type(error).__name__
             failure = APIConnectionError(f"The connection to {request.url.host} failed: {reason}.")
             failure._transient = not _is_certificate_error(error)
-        # The error from below is not kept as the cause: it and its frames hold the request, and so the key.
+        # The original error is not kept as the cause: it and its frames hold the request, and so the key.
         logger.debug(
             "%s %s -> %s in %.3f s", request.method, request.url.raw_path.decode(), failure, time.monotonic() - started
         )
@@ -174,62 +171,37 @@ class _BaseClient:
         return interpret(request, response, body, self._secret)
 
     def _retry_in(self, error: MixpeekError, retry: int, max_retries: int, bucket: str, batch: str) -> float | None:
-        """Say how many seconds to wait before the next attempt; None if there is to be none."""
+        """Return how many seconds to wait before the next attempt, or None if there is none."""
         if retry >= max_retries or not _retries.is_transient(error):
             return None
         wait = _retries.delay(error, retry)
-        _log_retry(bucket, batch, retry + 1, max_retries + 1, wait, error)
+        _retries.log_retry(bucket, batch, retry + 1, max_retries + 1, wait, error)
         return wait
 
-    def _check_bulk(self, concurrency: int, namespace: str | None, max_rate: float | None) -> None:
+    def _scheduler(self, concurrency: int, namespace: str | None, max_rate: float | None) -> Scheduler:
+        """Check the settings of a bulk run, and return its scheduler."""
+        from ._scheduler import Scheduler  # noqa: PLC0415 - not needed for a single call
+
         _settings.checked_count(concurrency, "concurrency", least=1)
         if concurrency > MAX_CONCURRENCY:
             raise ConfigurationError(f"concurrency must not be above {MAX_CONCURRENCY}.")
         _settings.checked_namespace(namespace)
         _settings.checked_rate(max_rate)
+        self._check_open()
+        return Scheduler(concurrency=concurrency, max_retries=self._max_retries, max_rate=max_rate)
 
-    def _job(self, http: httpx.Client | httpx.AsyncClient | None, pair: Any, namespace: str | None) -> Job:
-        """Make a job of a pair.
-
-        Raises:
-            ConfigurationError: It is no pair, or may not be sent.
-        """
-        from ._scheduler import Job  # noqa: PLC0415 - not needed for a single call
-
-        if not isinstance(pair, tuple | list) or len(pair) not in {2, 3}:
-            return Job(
-                "",
-                "",
-                error=ConfigurationError(f"A pair of bucket_identifier and batch_id is needed, not {pair!r:.100}."),
-            )
-        own = pair[2] if len(pair) == 3 and pair[2] is not None else namespace
-        job = Job(pair[0], pair[1], self._namespace if own is None else own)
-        try:
-            job.request = self._request(http, pair[0], pair[1], own, self._timeout)
-        except ConfigurationError as error:
-            job.error = error
-        return job
-
-
-def _log_retry(bucket: str, batch: str, attempt: int, attempts: int, wait: float, error: MixpeekError) -> None:
-    logger.warning(
-        "Batch %r of bucket %r: attempt %d of %d failed, next in %.2f s: %s",
-        batch,
-        bucket,
-        attempt,
-        attempts,
-        wait,
-        error,
-    )
+    def _check_open(self) -> None:
+        if self._pool.closed or (self._http is not None and self._http.is_closed):
+            raise ConfigurationError(_settings.CLOSED)
 
 
 def _is_lost(outcome: object) -> bool:
-    """Tell whether a connection was lost, where another may do."""
+    """Return whether the connection was lost, so that a new one may work."""
     return isinstance(outcome, APIConnectionError) and outcome._transient and not isinstance(outcome, APITimeoutError)
 
 
 def _is_certificate_error(error: BaseException) -> bool:
-    """Tell whether the server's certificate was refused, which stays so."""
+    """Return whether the server's certificate was rejected, which no retry changes."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -239,28 +211,30 @@ def _is_certificate_error(error: BaseException) -> bool:
 
 
 class Client(_BaseClient):
-    """Cancels batches. May be shared between threads, and is closed by `close()` or at the end of a `with` block.
+    """A client that cancels batches. Close it with `close()` or use it in a `with` block.
 
-    After a fork, a child process opens connections of its own.
+    It can be shared between threads. After a fork, the child process opens connections of its own.
 
     Args:
-        api_key: The key; without it, the environment's MIXPEEK_API_KEY.
-        namespace: A namespace's name or id, for calls that give none; without it MIXPEEK_NAMESPACE, and without that
-            the key's default namespace.
-        base_url: Where the API is; without it that of `http_client`, if it has one, then MIXPEEK_BASE_URL, and
-            without that https://api.mixpeek.com.
-        timeout: Seconds that one attempt may take as a whole, from connecting to the last byte. DNS lookup is not
+        api_key: The API key. Defaults to MIXPEEK_API_KEY.
+        namespace: The name or id of the namespace for calls that pass none. Defaults to MIXPEEK_NAMESPACE, or else to
+            the default namespace of the key.
+        base_url: The URL of the API. Defaults to the base URL of `http_client` if it has one, then to MIXPEEK_BASE_URL,
+            or else to https://api.mixpeek.com.
+        timeout: The deadline of one attempt as a whole in seconds, from connecting to the last byte. DNS lookup is not
             included.
         max_retries: How often a transient failure is retried.
-        http_client: An httpx client to send with, with its proxies, certificates, hooks, cookies and auth, which may
-            take the place of a key. It stays yours to close. Waiting for a connection in its pool is no part of
-            `timeout`, and its transport bounds the time of each read and not of all the headers together. What its
-            hooks or its transport raise, and is no failure of the network, comes out as it is, and is not retried.
-        allow_http: Allow a base URL that is neither https nor on this machine: the key is sent unencrypted.
+        http_client: An httpx client to send requests with, including its proxies, certificates, hooks, cookies, and
+            auth, which can replace the API key. You close it yourself. Waiting for a connection in its pool does not
+            count towards `timeout`, and its transport bounds the time of each read rather than of all headers together.
+            Exceptions of its hooks and transport that are not network failures are raised unchanged and not retried.
+        allow_http: Allow a base URL that is neither https nor on the loopback interface. The key is sent unencrypted.
 
     Raises:
-        ConfigurationError: There is no key, or a setting may not be used.
+        ConfigurationError: If the key is missing or a setting is not valid.
     """
+
+    _http: httpx.Client | None
 
     def __init__(
         self,
@@ -304,9 +278,9 @@ class Client(_BaseClient):
         self.close()
 
     def close(self) -> None:
-        """Close the connections, and end what is in flight in any thread. A second time does nothing.
+        """Close all connections and end requests that are in flight in any thread. Closing twice is harmless.
 
-        A request that an `http_client` of yours has in flight is left to it.
+        Requests that an `http_client` of yours has in flight are left to it.
         """
         if self._pool.closed:
             return
@@ -327,23 +301,23 @@ class Client(_BaseClient):
         timeout: float | None = None,
         max_retries: int | None = None,
     ) -> TaskResponse:
-        """Cancel a batch. Doing it again does no harm and gives the same task.
+        """Cancel a batch. Cancelling it again does no harm and returns the same task.
 
         Args:
-            bucket_identifier: The bucket that holds the batch; sent as one path segment, whatever is in it.
-            batch_id: The batch; likewise.
-            namespace: The name or id of the bucket's namespace, in place of the client's.
-            timeout: Seconds that one attempt may take, in place of the client's.
-            max_retries: How often a transient failure is retried, in place of the client's.
+            bucket_identifier: The bucket that holds the batch, percent-encoded into one path segment.
+            batch_id: The batch, likewise.
+            namespace: The name or id of the namespace of the bucket, instead of that of the client.
+            timeout: The deadline of one attempt in seconds, instead of that of the client.
+            max_retries: How often a transient failure is retried, instead of that of the client.
 
         Returns:
-            The batch's task. Its status is `TaskStatus.CANCELED`, unless the server says otherwise.
+            The task of the batch. Its status is `TaskStatus.CANCELED`, unless the server reports another one.
 
         Raises:
-            ConfigurationError: An argument may not be sent, or the client is closed; nothing was sent.
-            APIConnectionError: No attempt got a complete response; APITimeoutError if the last one ran out of time.
-            APIStatusError: The server refused, or failed in every attempt; a subclass by status.
-            APIResponseValidationError: The server reported success, and its body is not a task.
+            ConfigurationError: If an argument is not valid or the client is closed. Nothing was sent.
+            APIConnectionError: If no attempt got a complete response; APITimeoutError if the last one timed out.
+            APIStatusError: If the server rejected the request, or failed in every attempt; a subclass by status code.
+            APIResponseValidationError: If the server reported success, but the body is not a task.
         """
         outcome, _ = self._cancel(bucket_identifier, batch_id, namespace, timeout, max_retries)
         if isinstance(outcome, MixpeekError):
@@ -360,7 +334,7 @@ class Client(_BaseClient):
     ) -> Outcome:
         """Cancel a batch, and give the outcome and how many times the request was sent."""
         timeout, max_retries = self._per_call(timeout, max_retries)
-        request = self._request(self._http, bucket_identifier, batch_id, namespace, timeout)
+        request = self._request(bucket_identifier, batch_id, namespace, timeout)
         retries = attempts = 0
         while True:
             outcome, sent = self._attempt(request, timeout, self._in_flight)
@@ -380,53 +354,47 @@ class Client(_BaseClient):
         namespace: str | None = None,
         max_rate: float | None = None,
     ) -> Generator[CancelResult]:
-        """Cancel many batches, and yield a result for each as it ends, in no certain order.
+        """Cancel many batches, and yield a result for each as it finishes, in no particular order.
 
-        One batch's failure is its own result, and the others go on. Where the server limits the rate (429, or 503
-        with Retry-After), nothing is sent before Retry-After is over, and then as fast as the server lets through; a
-        batch that was refused so goes back into the queue and spends no retry. A 503 without Retry-After slows the
-        run down too, but is retried as a transient failure. The rest ends unsent, with the error
-        that was met (`attempts` is 0), once nothing has got through for 60 s, where the server asks for a longer
-        wait, after a 401 before anything was cancelled, and after as many batches in a row that could not be
-        delivered as may be in flight, 16 at least.
+        A failure is the result of its batch; the others continue. If the server limits the rate (429, or 503 with
+        Retry-After), nothing is sent until Retry-After has passed, and then at the rate that the server accepts. A
+        batch that was rejected for this reason returns to the queue without using up a retry. A 503 without Retry-After
+        also slows the run down, but is retried as a transient failure.
 
-        Leaving the loop, closing the generator or the client, or an exception where the results are used ends the
-        work: nothing more is sent, and what is in flight may or may not be carried out; to cancel it again does no
-        harm. `pairs` is advanced in the thread that asks for results, and no further than needed, so that it may be
-        infinite.
+        The remaining batches are not sent, and get the error that ended the run (`attempts` is 0), when nothing was
+        accepted for 60 s or the server asks for a longer wait, after a 401 if nothing was cancelled before, and after
+        as many undeliverable batches in a row as may be in flight, but at least 16.
+
+        Leaving the loop, closing the generator or the client, or an exception in the loop ends the run: nothing more is
+        sent. Requests in flight may or may not take effect; cancelling the same batches again does no harm. `pairs` is
+        advanced in the thread that asks for results, and only as needed, so it can be infinite.
 
         Args:
-            pairs: A bucket and a batch each, and perhaps a namespace as a third.
-            concurrency: How many requests may be in flight at a time, from 1 to 1000.
-            namespace: The namespace of pairs that name none, in place of the client's.
-            max_rate: How many requests may be sent in a second; None for no bound but the server's.
+            pairs: A bucket, a batch and, optionally, a namespace each.
+            concurrency: How many requests can be in flight at the same time, from 1 to 1000.
+            namespace: The namespace of pairs that contain none, instead of that of the client.
+            max_rate: How many requests can be sent per second. By default only the server limits the rate.
 
         Raises:
-            ConfigurationError: The client is closed, or another argument than a pair may not be used. What `pairs`
-                raises is raised when all that came before it has ended.
+            ConfigurationError: If the client is closed, or an argument other than a pair is not valid. Exceptions of
+                `pairs` are raised after the results of all pairs before it.
         """
         return self._run(pairs, concurrency, namespace, max_rate).results()
 
     def _run(self, pairs: Iterable[Pair], concurrency: int, namespace: str | None, max_rate: float | None) -> ThreadRun:
         from ._bulk import ThreadRun  # noqa: PLC0415 - not needed for a single call
-        from ._scheduler import Scheduler  # noqa: PLC0415
 
-        self._check_bulk(concurrency, namespace, max_rate)
-        if self._pool.closed or (self._http is not None and self._http.is_closed):
-            raise ConfigurationError(_settings.CLOSED)
-        scheduler = Scheduler(concurrency=concurrency, max_retries=self._max_retries, max_rate=max_rate)
+        def send(request: httpx.Request) -> Outcome:
+            return self._attempt(request, self._timeout, run.in_flight, resend=self._max_retries > 0)
 
-        def send(job: Job) -> Outcome:
-            assert job.request is not None
-            return self._attempt(job.request, self._timeout, run.in_flight, resend=self._max_retries > 0)
-
-        run = ThreadRun(pairs, scheduler, lambda pair: self._job(self._http, pair, namespace), send, self._runs)
+        scheduler = self._scheduler(concurrency, namespace, max_rate)
+        run = ThreadRun(pairs, namespace or self._namespace, scheduler, self._request, send, self._runs)
         return run
 
     def _attempt(
         self, request: httpx.Request, timeout: float, in_flight: InFlight, *, resend: bool = True
     ) -> tuple[TaskResponse | MixpeekError, int]:
-        """Send a request, and give the outcome and how many times it was sent.
+        """Send a request, and return the outcome and how many times it was sent.
 
         Args:
             request: The request.
@@ -435,8 +403,7 @@ class Client(_BaseClient):
             resend: Send again, at once, where a kept connection turns out to have ended.
         """
         if self._http is not None:
-            if self._pool.closed or self._http.is_closed:
-                raise ConfigurationError(_settings.CLOSED)
+            self._check_open()
             return self._exchange(self._http, request, timeout), 1
         transport = self._pool.take()
         in_flight.add(transport)
@@ -489,22 +456,24 @@ class Client(_BaseClient):
 
 
 class AsyncClient(_BaseClient):
-    """Cancels batches from asyncio or trio. May be shared between the tasks of one event loop.
+    """A client that cancels batches from asyncio or trio. It can be shared between the tasks of one event loop.
 
-    It may be used in another event loop once the first is over, and opens connections of its own there.
+    Once that loop has finished, it can be used in another one, where it opens connections of its own.
 
     Args:
-        api_key: As for Client, and so are the others.
+        api_key: See Client.
         namespace: See Client.
         base_url: See Client.
         timeout: See Client.
         max_retries: See Client.
-        http_client: An httpx.AsyncClient to send with; see Client. Its time is bounded as a whole.
+        http_client: An httpx.AsyncClient, see Client. Here `timeout` also bounds the time of all headers together.
         allow_http: See Client.
 
     Raises:
-        ConfigurationError: There is no key, or a setting may not be used.
+        ConfigurationError: If the key is missing or a setting is not valid.
     """
+
+    _http: httpx.AsyncClient | None
 
     def __init__(
         self,
@@ -549,7 +518,7 @@ class AsyncClient(_BaseClient):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections, and end what is in flight in any task. A second time does nothing."""
+        """Close all connections and end requests that are in flight in any task. Closing twice is harmless."""
         import anyio.lowlevel  # noqa: PLC0415 - a program without an event loop need not load it
 
         if self._pool.closed:
@@ -571,26 +540,26 @@ class AsyncClient(_BaseClient):
         timeout: float | None = None,
         max_retries: int | None = None,
     ) -> TaskResponse:
-        """Cancel a batch, as Client.cancel_batch does.
+        """Cancel a batch, as `Client.cancel_batch` does.
 
         Args:
-            bucket_identifier: The bucket that holds the batch; sent as one path segment, whatever is in it.
-            batch_id: The batch; likewise.
-            namespace: The name or id of the bucket's namespace, in place of the client's.
-            timeout: Seconds that one attempt may take, in place of the client's.
-            max_retries: How often a transient failure is retried, in place of the client's.
+            bucket_identifier: The bucket that holds the batch, percent-encoded into one path segment.
+            batch_id: The batch, likewise.
+            namespace: The name or id of the namespace of the bucket, instead of that of the client.
+            timeout: The deadline of one attempt in seconds, instead of that of the client.
+            max_retries: How often a transient failure is retried, instead of that of the client.
 
         Returns:
-            The batch's task. Its status is `TaskStatus.CANCELED`, unless the server says otherwise.
+            The task of the batch. Its status is `TaskStatus.CANCELED`, unless the server reports another one.
 
         Raises:
-            ConfigurationError: An argument may not be sent, or the client is closed; nothing was sent.
-            APIConnectionError: No attempt got a complete response; APITimeoutError if the last one ran out of time.
-            APIStatusError: The server refused, or failed in every attempt; a subclass by status.
-            APIResponseValidationError: The server reported success, and its body is not a task.
+            ConfigurationError: If an argument is not valid or the client is closed. Nothing was sent.
+            APIConnectionError: If no attempt got a complete response; APITimeoutError if the last one timed out.
+            APIStatusError: If the server rejected the request, or failed in every attempt; a subclass by status code.
+            APIResponseValidationError: If the server reported success, but the body is not a task.
         """
         timeout, max_retries = self._per_call(timeout, max_retries)
-        request = self._request(self._http, bucket_identifier, batch_id, namespace, timeout)
+        request = self._request(bucket_identifier, batch_id, namespace, timeout)
         retry = 0
         while True:
             outcome, _ = await self._attempt(request, timeout)
@@ -609,39 +578,30 @@ class AsyncClient(_BaseClient):
         namespace: str | None = None,
         max_rate: float | None = None,
     ) -> AsyncGenerator[CancelResult]:
-        """Cancel many batches, as Client.cancel_batches does.
+        """Cancel many batches, as `Client.cancel_batches` does.
 
-        To leave the loop early under trio, wrap the results in `contextlib.aclosing`, as trio demands of any generator.
+        If you leave the loop early under trio, wrap the results in `contextlib.aclosing`, as for any generator in trio.
 
         Args:
-            pairs: A bucket and a batch each, and perhaps a namespace as a third; advanced in this event loop.
-            concurrency: How many requests may be in flight at a time, from 1 to 1000.
-            namespace: The namespace of pairs that name none, in place of the client's.
-            max_rate: How many requests may be sent in a second; None for no bound but the server's.
+            pairs: A bucket, a batch and, optionally, a namespace each; advanced in this event loop.
+            concurrency: How many requests can be in flight at the same time, from 1 to 1000.
+            namespace: The namespace of pairs that contain none, instead of that of the client.
+            max_rate: How many requests can be sent per second. By default only the server limits the rate.
 
         Raises:
-            ConfigurationError: The client is closed, or another argument than a pair may not be used. What `pairs`
-                raises is raised when all that came before it has ended.
+            ConfigurationError: If the client is closed, or an argument other than a pair is not valid. Exceptions of
+                `pairs` are raised after the results of all pairs before it.
         """
         from ._bulk import AsyncRun  # noqa: PLC0415 - not needed for a single call
-        from ._scheduler import Scheduler  # noqa: PLC0415
 
-        self._check_bulk(concurrency, namespace, max_rate)
-        if self._pool.closed or (self._http is not None and self._http.is_closed):
-            raise ConfigurationError(_settings.CLOSED)
-        scheduler = Scheduler(concurrency=concurrency, max_retries=self._max_retries, max_rate=max_rate)
+        async def send(request: httpx.Request) -> Outcome:
+            return await self._attempt(request, self._timeout, resend=self._max_retries > 0)
 
-        async def send(job: Job) -> Outcome:
-            assert job.request is not None
-            return await self._attempt(job.request, self._timeout, resend=self._max_retries > 0)
-
-        def prepare(pair: Any) -> Job:
-            return self._job(self._http, pair, namespace)
-
-        return AsyncRun(pairs, scheduler, prepare, send, self._runs).results()
+        scheduler = self._scheduler(concurrency, namespace, max_rate)
+        return AsyncRun(pairs, namespace or self._namespace, scheduler, self._request, send, self._runs).results()
 
     async def _closing(self, seconds: float) -> bool:
-        """Wait, and tell whether the client was closed meanwhile."""
+        """Wait, and return whether the client was closed meanwhile."""
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
         with anyio.CancelScope() as scope:
@@ -655,10 +615,9 @@ class AsyncClient(_BaseClient):
     async def _attempt(
         self, request: httpx.Request, timeout: float, *, resend: bool = True
     ) -> tuple[TaskResponse | MixpeekError, int]:
-        """Send a request, see Client."""
+        """Send a request, as Client._attempt does."""
         if self._http is not None:
-            if self._pool.closed or self._http.is_closed:
-                raise ConfigurationError(_settings.CLOSED)
+            self._check_open()
             return await self._exchange(self._http, request, timeout), 1
         import anyio.lowlevel  # noqa: PLC0415 - a program without an event loop need not load it
 

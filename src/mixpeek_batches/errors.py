@@ -2,16 +2,16 @@
 
     MixpeekError
     ├── ConfigurationError (also a ValueError)    nothing was sent
-    ├── APIConnectionError                        no whole answer came back
+    ├── APIConnectionError                        no complete response
     │   └── APITimeoutError
-    ├── APIStatusError                            the answer is not a success
+    ├── APIStatusError                            a status that is not 2xx
     │   ├── BadRequestError 400          ├── UnprocessableEntityError 422
     │   ├── AuthenticationError 401      ├── RateLimitError 429
     │   ├── PermissionDeniedError 403    └── InternalServerError 5xx
     │   └── NotFoundError 404
-    └── APIResponseValidationError                a success whose body is not a task
+    └── APIResponseValidationError                a 2xx whose body is not a task
 
-All of them survive pickle and copy, and none holds the API key.
+All errors can be pickled and copied, and none contains the API key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class MixpeekError(Exception):
-    """Anything that went wrong in this package."""
+    """The base class of all errors of this package."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls the class with `args` alone, which a subclass with more arguments does not take.
@@ -31,27 +31,27 @@ class MixpeekError(Exception):
 
 
 class ConfigurationError(MixpeekError, ValueError):
-    """A setting or an argument that may not be used, such as no key or a bad URL; nothing was sent."""
+    """A setting or an argument is missing or not valid, and nothing was sent. Also a `ValueError`."""
 
 
 class APIConnectionError(MixpeekError):
-    """The connection failed, or ended before the whole answer had come."""
+    """The connection failed, or closed before the response was complete."""
 
     _transient = True
     """Whether another attempt may succeed."""
 
 
 class APITimeoutError(APIConnectionError):
-    """The whole answer had not come when the time-out was over."""
+    """The response was not complete within the time-out."""
 
 
 class _AnswerError(MixpeekError):
-    """An answer came, and it is not a task.
+    """A response that is not a task.
 
     Attributes:
         status_code: The HTTP status code.
-        request_id: The `X-Request-ID` header of the answer, to quote to support.
-        response: The answer, with its body decoded and the key left out.
+        request_id: The `X-Request-ID` header of the response, to quote when contacting support.
+        response: The response, with its body decoded and the key removed.
     """
 
     def __init__(self, message: str, *, response: httpx.Response) -> None:
@@ -62,26 +62,26 @@ class _AnswerError(MixpeekError):
 
 
 class APIResponseValidationError(_AnswerError):
-    """The server said that it went well, and its body is not a task.
+    """The server reported success, but the body is not a task.
 
     Attributes:
         status_code: The HTTP status code, 2xx.
-        request_id: The `X-Request-ID` header of the answer, to quote to support.
-        response: The answer, with its body decoded and the key left out.
+        request_id: The `X-Request-ID` header of the response, to quote when contacting support.
+        response: The response, with its body decoded and the key removed.
     """
 
 
 class APIStatusError(_AnswerError):
-    """The server answered with a status that is not 2xx.
+    """The server responded with a status code that is not 2xx.
 
     Attributes:
         status_code: The HTTP status code.
-        message: What the server says went wrong, for people.
-        type: What the server says went wrong, for programs, such as `NotFoundError`.
-        details: Facts about the error, where the server gives any.
-        request_id: The `X-Request-ID` header of the answer, to quote to support.
-        retry_after: Seconds to wait before the next attempt, above 0, where the server names them.
-        response: The answer, with its body decoded and the key left out.
+        message: The message of the server, for people.
+        type: The name of the error for programs, such as `NotFoundError`.
+        details: Facts about the error, if the server sent any.
+        request_id: The `X-Request-ID` header of the response, to quote when contacting support.
+        retry_after: Seconds to wait before the next attempt, above 0, if the server sent a valid `Retry-After`.
+        response: The response, with its body decoded and the key removed.
     """
 
     def __init__(
@@ -110,31 +110,31 @@ class APIStatusError(_AnswerError):
 
 
 class BadRequestError(APIStatusError):
-    """400: the batch is in a status that cannot be cancelled; nothing has changed."""
+    """400: a batch in this status cannot be cancelled. Nothing was changed."""
 
 
 class AuthenticationError(APIStatusError):
-    """401: the server does not know the key."""
+    """401: the API key is missing or unknown."""
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the key may not use the namespace."""
+    """403: the API key has no access to the namespace."""
 
 
 class NotFoundError(APIStatusError):
-    """404: no such namespace, bucket or batch."""
+    """404: the namespace, the bucket or the batch does not exist."""
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: the server understood the request and does not accept it."""
+    """422: the request is well-formed but not valid."""
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests; `retry_after` may say how long to wait."""
+    """429: too many requests. `retry_after` is how long to wait, if known."""
 
 
 class InternalServerError(APIStatusError):
-    """5xx: the server failed."""
+    """5xx: the server encountered an error or is unavailable."""
 
 
 _BY_STATUS: dict[int, type[APIStatusError]] = {
@@ -148,7 +148,7 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 
 
 def status_error_class(status_code: int) -> type[APIStatusError]:
-    """Tell which class stands for an HTTP status code that is not 2xx."""
+    """Return the class for an HTTP status code that is not 2xx."""
     if 500 <= status_code <= 599:
         return InternalServerError
     return _BY_STATUS.get(status_code, APIStatusError)

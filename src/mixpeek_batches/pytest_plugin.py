@@ -1,6 +1,6 @@
-"""The pytest fixture `mixpeek_mock`, which pytest finds by itself once the package is installed.
+"""The pytest fixture `mixpeek_mock`, which pytest discovers once the package is installed.
 
-It stands outside `mixpeek_batches.mock` so that a test run that does not use it does not load a server.
+It is outside `mixpeek_batches.mock` so that a test run that does not use it does not import a server.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def _mixpeek_mock_server() -> Iterator[MockServer]:
 def mixpeek_mock(_mixpeek_mock_server: MockServer) -> MockServer:
     """A mock of the Mixpeek API on a port of this machine, empty at the start of each test.
 
-    The server is started once a session and emptied before each test, so that a test pays next to nothing; one that a
-    test stopped is started again, on another port.
+    The server is started once per session and reset before each test, so that a test costs next to nothing; if a test
+    stops it, it is started again on another port.
     """
     if not _mixpeek_mock_server.running:
         _mixpeek_mock_server.start()

@@ -1,4 +1,4 @@
-"""What `cancel_batches` gives for each batch."""
+"""The results that `cancel_batches` yields."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class CancelResult:
-    """What became of one batch.
+    """The result for one batch.
 
     Attributes:
-        bucket_identifier: The bucket, as it was given.
-        batch_id: The batch, as it was given.
-        namespace: The namespace that the request named; None for the key's default namespace.
-        task: The batch's task; None if there is an error.
-        error: Why there is none.
-        attempts: How many requests were sent for it; 0 if it was never sent.
+        bucket_identifier: The bucket, as passed in.
+        batch_id: The batch, as passed in.
+        namespace: The namespace in the request; None for the default namespace of the key.
+        task: The task of the batch; None if there is an error.
+        error: The error; None if there is a task.
+        attempts: The number of requests sent for the batch; 0 if it was never sent.
     """
 
     bucket_identifier: str
@@ -35,21 +35,21 @@ class CancelResult:
 
     @property
     def canceled(self) -> bool:
-        """Whether the server says that the batch is CANCELED now."""
+        """Whether the server confirmed that the batch is CANCELED now."""
         return self.task is not None and self.task.status == TaskStatus.CANCELED
 
     def unwrap(self) -> TaskResponse:
-        """Give the task.
+        """Return the task, or raise the error.
 
         Raises:
-            MixpeekError: There is none; its `error`.
+            MixpeekError: If there is no task.
         """
         if self.task is not None:
             return self.task
         raise self.error if self.error is not None else MixpeekError("There is neither a task nor an error.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the result as JSON: what the command prints, a line for each batch."""
+        """Return the result as JSON, in the format that the command prints for each batch."""
         return {
             "bucket_identifier": self.bucket_identifier,
             "batch_id": self.batch_id,

@@ -9,6 +9,7 @@ from mixpeek_batches import (
     APIConnectionError,
     APIStatusError,
     AsyncClient,
+    CancelResult,
     Client,
     ConfigurationError,
     MixpeekError,
@@ -40,6 +41,16 @@ def sync_use() -> TaskStatus:
 async def async_use() -> TaskResponse:
     async with AsyncClient(http_client=httpx.AsyncClient(), allow_http=False) as client:
         return await client.cancel_batch("bkt_products", "btch_123")
+
+
+def bulk_use(client: Client) -> list[CancelResult]:
+    pairs: list[tuple[str, str]] = [("bkt_products", "btch_123")]
+    return [result for result in client.cancel_batches(pairs, concurrency=4, max_rate=2.5) if not result.canceled]
+
+
+async def async_bulk_use(client: AsyncClient) -> None:
+    async for result in client.cancel_batches(("bkt_products", str(number), "n") for number in range(9)):
+        print(result.unwrap().task_id if result.error is None else result.error, result.attempts, result.to_dict())
 
 
 def errors(client: Client) -> float | None:

@@ -17,12 +17,12 @@ T = TypeVar("T", bound="ErrorDetail")
 
 @_attrs_define
 class ErrorDetail:
-    """What went wrong.
+    """The error itself.
 
     Attributes:
-        message (str): For people.
-        type_ (str): For programs; stays the same between releases.
-        details (ErrorDetails | None | Unset): More about the error, or null.
+        message (str): A message for people.
+        type_ (str): A name for programs, which stays the same between releases.
+        details (ErrorDetails | None | Unset): Facts about the error, or null.
     """
 
     message: str

@@ -7,7 +7,7 @@ T = TypeVar("T", bound="ErrorDetails")
 
 
 class ErrorDetails(dict[str, Any]):
-    """Facts about an error, for programs."""
+    """Facts about an error, in a form that depends on its type."""
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self)

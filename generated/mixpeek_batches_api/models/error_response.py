@@ -15,12 +15,12 @@ T = TypeVar("T", bound="ErrorResponse")
 
 @_attrs_define
 class ErrorResponse:
-    """The envelope of every error.
+    """The envelope of every error response.
 
     Attributes:
         success (bool): Always false.
         status (int): The HTTP status code.
-        error (ErrorDetail): What went wrong.
+        error (ErrorDetail): The error itself.
     """
 
     success: bool

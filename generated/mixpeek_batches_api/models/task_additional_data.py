@@ -7,7 +7,7 @@ T = TypeVar("T", bound="TaskAdditionalData")
 
 
 class TaskAdditionalData(dict[str, Any]):
-    """More about a task. `error`, where it is present, tells why the task failed."""
+    """Additional data about a task. `error`, if present, is why the task failed."""
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self)

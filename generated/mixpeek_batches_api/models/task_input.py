@@ -7,7 +7,7 @@ T = TypeVar("T", bound="TaskInput")
 
 
 class TaskInput(dict[str, Any]):
-    """An input that is a structured object."""
+    """An input in the form of a structured object."""
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self)

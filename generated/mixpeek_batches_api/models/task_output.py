@@ -7,7 +7,7 @@ T = TypeVar("T", bound="TaskOutput")
 
 
 class TaskOutput(dict[str, Any]):
-    """An output that is a structured object."""
+    """An output in the form of a structured object."""
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self)

@@ -21,41 +21,41 @@ T = TypeVar("T", bound="TaskResponse")
 
 @_attrs_define
 class TaskResponse:
-    """What is known of a task, the unit of work that the API runs in the background.
+    """The state of a task, the unit of work that the API runs in the background.
 
     Attributes:
-        task_id (str): Identifies the task.
-        task_type (TaskType): What a task does.
+        task_id (str): The identifier of the task.
+        task_type (TaskType): The kind of work that a task does.
 
             - `api_namespaces_create`: creates a namespace.
             - `api_buckets_objects_create`: adds objects to a bucket.
-            - `api_buckets_delete`: deletes a bucket and what is in it.
-            - `api_buckets_batches_process`: processes the objects of a batch; the type of every cancelled batch.
+            - `api_buckets_delete`: deletes a bucket and its contents.
+            - `api_buckets_batches_process`: processes the objects of a batch; the type of the task of every batch.
             - `api_taxonomies_create`: creates a taxonomy.
-            - `api_taxonomies_execute`: classifies documents by a taxonomy.
-            - `api_taxonomies_materialize`: stores the classes that a taxonomy gave.
+            - `api_taxonomies_execute`: classifies documents with a taxonomy.
+            - `api_taxonomies_materialize`: stores the results of a taxonomy.
             - `engine_feature_extractor_run`: extracts features from objects.
-            - `engine_inference_run`: runs a model on data.
-            - `engine_object_processing`: processes one object in the engine.
+            - `engine_inference_run`: runs inference with a model.
+            - `engine_object_processing`: processes an object in the engine.
             - `engine_cluster_build`: groups documents into clusters.
-            - `thumbnail`: makes preview images.
-            - `materialize`: stores processed data for reading.
-        status (TaskStatus): How far a task has come.
+            - `thumbnail`: creates thumbnails.
+            - `materialize`: materializes processed data.
+        status (TaskStatus): The status of a task.
 
             - `PENDING`: accepted, waiting to start.
-            - `IN_PROGRESS`: started.
-            - `PROCESSING`: at work on its inputs.
-            - `COMPLETED`: ended well.
-            - `FAILED`: ended with an error.
-            - `CANCELED`: ended because somebody cancelled it.
-            - `UNKNOWN`: cannot be told.
-            - `SKIPPED`: ended without work, on purpose.
-            - `DRAFT`: not yet submitted.
-        inputs (list[str | TaskInput] | Unset): What the task works on.
-        outputs (list[str | TaskOutput] | Unset): What the task has made so far.
-        additional_data (None | TaskAdditionalData | Unset): More about the task, or null.
-        error_message (None | str | Unset): Why the task failed, taken from `error` in `additional_data`; null if there
-            is none.
+            - `IN_PROGRESS`: started and not yet finished.
+            - `PROCESSING`: its inputs are being processed.
+            - `COMPLETED`: finished successfully.
+            - `FAILED`: finished with an error.
+            - `CANCELED`: cancelled before it finished.
+            - `UNKNOWN`: the status cannot be determined.
+            - `SKIPPED`: intentionally not run.
+            - `DRAFT`: created and not yet submitted.
+        inputs (list[str | TaskInput] | Unset): The inputs of the task.
+        outputs (list[str | TaskOutput] | Unset): The outputs that the task has produced so far.
+        additional_data (None | TaskAdditionalData | Unset): Additional data about the task, or null.
+        error_message (None | str | Unset): Why the task failed, derived from `error` in `additional_data`; null if
+            there is none.
     """
 
     task_id: str

@@ -4,17 +4,17 @@ from enum import StrEnum
 
 
 class TaskStatus(StrEnum):
-    """How far a task has come.
+    """The status of a task.
 
     - `PENDING`: accepted, waiting to start.
-    - `IN_PROGRESS`: started.
-    - `PROCESSING`: at work on its inputs.
-    - `COMPLETED`: ended well.
-    - `FAILED`: ended with an error.
-    - `CANCELED`: ended because somebody cancelled it.
-    - `UNKNOWN`: cannot be told.
-    - `SKIPPED`: ended without work, on purpose.
-    - `DRAFT`: not yet submitted.
+    - `IN_PROGRESS`: started and not yet finished.
+    - `PROCESSING`: its inputs are being processed.
+    - `COMPLETED`: finished successfully.
+    - `FAILED`: finished with an error.
+    - `CANCELED`: cancelled before it finished.
+    - `UNKNOWN`: the status cannot be determined.
+    - `SKIPPED`: intentionally not run.
+    - `DRAFT`: created and not yet submitted.
     """
 
     PENDING = "PENDING"

@@ -4,21 +4,21 @@ from enum import StrEnum
 
 
 class TaskType(StrEnum):
-    """What a task does.
+    """The kind of work that a task does.
 
     - `api_namespaces_create`: creates a namespace.
     - `api_buckets_objects_create`: adds objects to a bucket.
-    - `api_buckets_delete`: deletes a bucket and what is in it.
-    - `api_buckets_batches_process`: processes the objects of a batch; the type of every cancelled batch.
+    - `api_buckets_delete`: deletes a bucket and its contents.
+    - `api_buckets_batches_process`: processes the objects of a batch; the type of the task of every batch.
     - `api_taxonomies_create`: creates a taxonomy.
-    - `api_taxonomies_execute`: classifies documents by a taxonomy.
-    - `api_taxonomies_materialize`: stores the classes that a taxonomy gave.
+    - `api_taxonomies_execute`: classifies documents with a taxonomy.
+    - `api_taxonomies_materialize`: stores the results of a taxonomy.
     - `engine_feature_extractor_run`: extracts features from objects.
-    - `engine_inference_run`: runs a model on data.
-    - `engine_object_processing`: processes one object in the engine.
+    - `engine_inference_run`: runs inference with a model.
+    - `engine_object_processing`: processes an object in the engine.
     - `engine_cluster_build`: groups documents into clusters.
-    - `thumbnail`: makes preview images.
-    - `materialize`: stores processed data for reading.
+    - `thumbnail`: creates thumbnails.
+    - `materialize`: materializes processed data.
     """
 
     API_NAMESPACES_CREATE = "api_namespaces_create"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,19 @@ import click
 
 from mixpeek_batches.errors import ConfigurationError, MixpeekError
 
-from .terminal import namespace_text, print_json, read, reported, say, shown
+from .terminal import escaped, namespace_text, print_json, read_text, say
 
 if TYPE_CHECKING:
     from mixpeek_batches import Client, TaskResponse
+
+_file_option = partial(click.option, type=click.Path(path_type=Path), metavar="FILE")
+_count_option = partial(click.option, metavar="N", show_default=True)
 
 
 @click.command
 @click.argument("bucket", required=False)
 @click.argument("batch", required=False)
-@click.option("--namespace", metavar="NAME", help="Name or id of the buckets' namespace.  [env: MIXPEEK_NAMESPACE]")
+@click.option("--namespace", metavar="NAME", help="Namespace of the buckets, by name or id.  [env: MIXPEEK_NAMESPACE]")
 @click.option(
     "--from",
     "source",
@@ -32,37 +36,24 @@ if TYPE_CHECKING:
 @click.option(
     "--columns",
     metavar="BUCKET,BATCH[,NAMESPACE]",
-    help="With --from: which columns to read, as numbers from 1 or as names of the first line.",
+    help="With --from: which columns to read, as numbers from 1 or as names from the first line.",
 )
-@click.option("--dry-run", is_flag=True, help="Check everything, say what would be cancelled, and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Check everything, show what would be cancelled, and send nothing.")
 @click.option("--yes", "-y", is_flag=True, help="With --from: do not ask before the start.")
-@click.option(
+@_file_option(
     "--resume",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="With --from: keep a record in this file, and leave out what it has as cancelled, so that the same line again "
-    "goes on.",
+    help="With --from: keep a record in this file and skip what it lists as cancelled, so that the same command "
+    "continues where it stopped.",
 )
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="With --from: write results to this file in place of standard output; with --resume, add to it.",
+@_file_option("--output", help="With --from: write results to this file; with --resume, append to it.")
+@click.option("--skip-invalid", is_flag=True, help="With --from: skip lines that cannot be used.")
+@_count_option(
+    "--concurrency", type=click.IntRange(1, 1000), default=16, help="With --from: how many requests may be in flight."
 )
-@click.option("--skip-invalid", is_flag=True, help="With --from: leave out lines that cannot be used.")
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 1000),
-    metavar="N",
-    default=16,
-    show_default=True,
-    help="With --from: how many requests may be in flight at a time.",
-)
-@click.option(
+@_count_option(
     "--max-rate",
     type=click.FloatRange(0, min_open=True),
-    metavar="N",
-    help="With --from: how many requests to send in a second at most; the server's own limit is found in any case.",
+    help="With --from: at most this many requests per second; the server's own limit is found in any case.",
 )
 @click.option(
     "--timeout",
@@ -72,23 +63,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds that one attempt may take.",
 )
-@click.option(
-    "--max-retries",
-    type=click.IntRange(0),
-    metavar="N",
-    default=2,
-    show_default=True,
-    help="How often a transient failure is retried.",
-)
-@click.option(
-    "--api-key-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A file that holds the API key, in place of MIXPEEK_API_KEY.",
-)
-@click.option("--base-url", metavar="URL", help="Where the API is.  [env: MIXPEEK_BASE_URL]")
+@_count_option("--max-retries", type=click.IntRange(0), default=2, help="How often to retry a transient failure.")
+@_file_option("--api-key-file", help="A file that holds the API key, instead of MIXPEEK_API_KEY.")
+@click.option("--base-url", metavar="URL", help="The URL of the API.  [env: MIXPEEK_BASE_URL]")
 @click.option("--allow-http", is_flag=True, help="Send the key unencrypted to another machine.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a batch, as --from always does.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per batch, as --from always does.")
 def cancel(
     bucket: str | None,
     batch: str | None,
@@ -103,68 +82,74 @@ def cancel(
     as_json: bool,
     **many: Any,
 ) -> None:
-    """Cancel a batch, or all batches of a file. What is cancelled already stays so.
+    """Cancel a batch, or all batches of a file. A batch that is cancelled already stays so.
 
-    The API key is read from MIXPEEK_API_KEY or a file, never from an argument, which others on this machine could see.
+    The API key is read from MIXPEEK_API_KEY or a file, never from an argument, which other users of this machine could
+    see.
 
     \b
     Examples:
       mixpeek-batches cancel bkt_products btch_123 --namespace netflix_prod
       mixpeek-batches cancel --from batches.csv --resume done.jsonl
-    """  # noqa: D301 - \b is click's, which leaves the lines after it as they are
+    """  # noqa: D301 - \b is click's: it keeps the following lines as they are
     if (source is None) == (bucket is None) or (bucket is None) != (batch is None):
-        raise click.UsageError("Name a bucket and a batch, or a file by --from.")
+        raise click.UsageError("Name a bucket and a batch, or a file with --from.")
     if source is None:
         for name in ("columns", "resume", "output", "skip_invalid", "max_rate"):
             if many[name]:
-                raise click.UsageError(f"--{name.replace('_', '-')} goes with --from.")
-    with reported():
-        from mixpeek_batches import Client, _settings  # noqa: PLC0415 - slow to load, and not needed for --help
+                raise click.UsageError(f"--{name.replace('_', '-')} needs --from.")
 
-        _settings.checked_namespace(namespace, "--namespace")
-        if bucket is not None and batch is not None:
-            _settings.checked_identifier(bucket, "BUCKET")
-            _settings.checked_identifier(batch, "BATCH")
-        client = Client(
-            api_key=None if api_key_file is None else _key(api_key_file),
-            namespace=namespace,
-            base_url=base_url,
-            timeout=timeout,
-            max_retries=max_retries,
-            allow_http=allow_http,
-        )
-        key = "MIXPEEK_API_KEY" if api_key_file is None else f"the key in {shown(str(api_key_file))}"
-        with client:
-            if source is not None:
-                from .many import Options, cancel_many  # noqa: PLC0415 - not needed for one
+    from mixpeek_batches import Client, _settings  # noqa: PLC0415 - slow to load, and not needed for --help
 
-                code = cancel_many(client, Options(source=source, key=key, timeout=timeout, dry_run=dry_run, **many))
+    _settings.checked_namespace(namespace, "--namespace")
+    if bucket is not None and batch is not None:
+        _settings.checked_identifier(bucket, "BUCKET")
+        _settings.checked_identifier(batch, "BATCH")
+    with Client(
+        api_key=None if api_key_file is None else _read_key(api_key_file),
+        namespace=namespace,
+        base_url=base_url,
+        timeout=timeout,
+        max_retries=max_retries,
+        allow_http=allow_http,
+    ) as client:
+        key = "MIXPEEK_API_KEY" if api_key_file is None else f"the key in {api_key_file}"
+        if source is not None:
+            from .many import Options, cancel_many  # noqa: PLC0415 - not needed for one batch
+
+            code = cancel_many(client, Options(source=source, dry_run=dry_run, **many), key)
+        else:
+            assert bucket is not None
+            assert batch is not None
+            if dry_run:
+                _print_plan(client, bucket, batch, as_json)
+                code = 0
             else:
-                assert bucket is not None
-                assert batch is not None
-                if dry_run:
-                    _print_plan(client, bucket, batch, as_json=as_json)
-                    code = 0
-                else:
-                    code = _cancel_one(client, bucket, batch, key, timeout, as_json=as_json)
+                code = _cancel_one(client, bucket, batch, key, as_json)
     if code:
         raise click.exceptions.Exit(code)
 
 
-class _Retries(logging.Handler):
-    """Says what the client warns of: that it tries again."""
+def _read_key(path: Path) -> str:
+    key = read_text(path).strip()
+    if not key:
+        raise ConfigurationError(f"{path} holds no API key.")
+    return key
+
+
+class _RetryMessages(logging.Handler):
+    """Shows the warnings of the client, which it logs before each retry."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(shown(record.getMessage()))
+        say(record.getMessage())
 
 
-def _cancel_one(client: Client, bucket: str, batch: str, key: str, timeout: float, *, as_json: bool) -> int:
+def _cancel_one(client: Client, bucket: str, batch: str, key: str, as_json: bool) -> int:
     from mixpeek_batches.results import CancelResult  # noqa: PLC0415 - slow to load
 
-    logging.getLogger("mixpeek_batches").addHandler(_Retries())
+    logging.getLogger("mixpeek_batches").handlers = [_RetryMessages()]
     outcome, attempts = client._cancel(bucket, batch)
-    error = outcome if isinstance(outcome, MixpeekError) else None
-    task = None if isinstance(outcome, MixpeekError) else outcome
+    task, error = (None, outcome) if isinstance(outcome, MixpeekError) else (outcome, None)
     result = CancelResult(
         bucket_identifier=bucket,
         batch_id=batch,
@@ -173,61 +158,45 @@ def _cancel_one(client: Client, bucket: str, batch: str, key: str, timeout: floa
         error=error,
         attempts=attempts,
     )
-    name = f"{shown(batch)} of {shown(bucket)}"
+    name = f"{batch} of {bucket}"
     try:
         if as_json:
             print_json(result.to_dict())
         elif task is not None:
-            _print_task(bucket, batch, task)
+            _print_task(name, task)
     except OSError:
         if task is not None:
-            say(f"{name} is {shown(task.status)}.")
+            say(f"{name} is {task.status}.")
         raise
     if error is not None:
-        from .summary import Settings, kind  # noqa: PLC0415 - for failures alone
+        from .summary import find_cause  # noqa: PLC0415 - needed for failures alone
 
-        advice = kind(result, Settings(key, client.base_url, timeout)).advice
-        say(f"{name}: {shown(str(error))}" + (f" {advice[0].upper()}{advice[1:]}." if advice else ""))
+        advice = find_cause(result, key, client.base_url).advice
+        say(f"{name}: {error}" + (f" {advice[0].upper()}{advice[1:]}." if advice else ""))
     elif task is not None and not result.canceled:
-        say(f"{name} is {shown(task.status)}, not CANCELED.")
+        say(f"{name} is {task.status}, not CANCELED.")
     return 0 if result.canceled else 1
 
 
-def _key(path: Path) -> str:
-    key = read(path).strip()
-    if not key:
-        raise ConfigurationError(f"{path} holds no API key.")
-    return key
-
-
-def _print_plan(client: Client, bucket: str, batch: str, *, as_json: bool) -> None:
+def _print_plan(client: Client, bucket: str, batch: str, as_json: bool) -> None:
     from mixpeek_batches.results import CancelResult  # noqa: PLC0415 - slow to load
 
     if as_json:
         plan = CancelResult(bucket_identifier=bucket, batch_id=batch, namespace=client.namespace).to_dict()
         print_json({**plan, "dry_run": True})
-        return
-    where = f"in {namespace_text(client.namespace)} at {client.base_url}"
-    print(f"Would cancel {shown(batch)} of {shown(bucket)} {where}; nothing was sent.")
+    else:
+        where = f"in {namespace_text(client.namespace)} at {client.base_url}"
+        print(escaped(f"Would cancel {batch} of {bucket} {where}; nothing was sent."))
 
 
-def _print_task(bucket: str, batch: str, task: TaskResponse) -> None:
+def _print_task(name: str, task: TaskResponse) -> None:
     color = False if os.environ.get("NO_COLOR") else None  # None: if stdout is a terminal
-    status = click.style(shown(task.status), fg="green" if task.status == "CANCELED" else "yellow", bold=True)
-    click.echo(f"{shown(batch)} of {shown(bucket)}: {status}", color=color)
+    status = click.style(escaped(task.status), fg="green" if task.status == "CANCELED" else "yellow", bold=True)
+    click.echo(f"{escaped(name)}: {status}", color=color)
     data = task.to_dict()
-    rows = {
-        "task": task.task_id,
-        "type": task.task_type,
-        "inputs": _count(data.get("inputs")),
-        "outputs": _count(data.get("outputs")),
-        "error": data.get("error_message"),
-    }
-    width = max(len(name) for name, value in rows.items() if value is not None)
-    for name, value in rows.items():
-        if value is not None:
-            click.echo(f"{click.style(f'  {name:<{width}}', dim=True)}  {shown(str(value))}", color=color)
-
-
-def _count(items: Any) -> str | None:
-    return str(len(items)) if isinstance(items, list) else None
+    rows: dict[str, object] = {"task": task.task_id, "type": task.task_type}
+    rows |= {name: len(data[name]) for name in ("inputs", "outputs") if isinstance(data.get(name), list)}
+    if data.get("error_message") is not None:
+        rows["error"] = data["error_message"]
+    for label, value in rows.items():
+        click.echo(f"{click.style(f'  {label:<7}', dim=True)}  {escaped(str(value))}", color=color)

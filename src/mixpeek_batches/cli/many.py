@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
+import math
 import shlex
 import signal
-import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import click
+
 from mixpeek_batches.errors import ConfigurationError
 
-from .inputs import Batches, Scan
+from .inputs import LINE_FORMAT, Found, Pair, read_batches
 from .progress import Progress
-from .record import Record, ResultFile
-from .summary import Settings, Summary
-from .terminal import INTERRUPTED, batches, counted, namespace_text, say, shown
+from .record import ResultFile
+from .summary import Summary
+from .terminal import INTERRUPTED, counted, counted_batches, namespace_text, say
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -27,15 +29,18 @@ if TYPE_CHECKING:
     from mixpeek_batches import Client
     from mixpeek_batches._bulk import ThreadRun
 
-_GRACE = 5.0  # seconds that requests in flight have to end, once the run is to stop
+_GRACE = 5.0  # seconds for requests in flight to complete once the run is stopping
+_ECHO = 0.5  # seconds in which another signal is the same one: timeout(1) sends it to the process and to its group
+_LISTED = 20  # lines that cannot be used
+_EXAMPLES = 3  # batches of a plan
+
+_Write = Callable[[dict[str, Any]], None]
 
 
 class Options(NamedTuple):
-    """The options of the command that are about many; see its help."""
+    """The options of the command that need --from; see its help."""
 
     source: str
-    key: str
-    timeout: float
     columns: str | None
     concurrency: int
     max_rate: float | None
@@ -46,167 +51,165 @@ class Options(NamedTuple):
     dry_run: bool
 
 
-def cancel_many(client: Client, options: Options) -> int:
-    """Cancel all batches of a file, and give the exit code.
+def cancel_many(client: Client, options: Options, key: str) -> int:
+    """Cancel all batches of a file and return the exit code.
+
+    Args:
+        client: The client.
+        options: The options.
+        key: Where the API key came from.
 
     Raises:
-        ConfigurationError: Something is wrong, and nothing was sent.
+        ConfigurationError: If something is wrong; nothing was sent.
     """
-    if options.output is not None and options.resume is not None and _same(options.output, options.resume):
-        raise ConfigurationError("--output and --resume name the same file: the record has all results by itself.")
-    if options.source != "-" and options.output is not None and _same(options.output, Path(options.source)):
-        raise ConfigurationError("--output and --from name the same file.")
+    for name, path in (("--resume", options.resume), ("--from", Path(options.source))):
+        if options.output is not None and path is not None and options.output.resolve() == path.resolve():
+            raise ConfigurationError(f"--output and {name} name the same file.")
+    found = read_batches(options.source, options.columns, client.namespace)
+    _report_lines(found, options)
     with ExitStack() as stack:
-        todo = stack.enter_context(Batches(options.source, options.columns))
-        record = None if options.resume is None else stack.enter_context(Record(options.resume, client.base_url))
-        found = todo.scan(client.namespace, (lambda _: False) if record is None else record.has)
-        _say_what_is_left_out(found, options)
-        if not found.left:
-            say("There is nothing left to cancel." if found.recorded else "There is nothing to cancel.")
-            return 1 if found.wrong_count else 0
-        plan = _plan(found, client.base_url)
-        if options.dry_run:
-            say(f"Would cancel {plan}\nNothing was sent.")
+        pairs = found.pairs
+        writers: list[_Write] = []
+        if options.resume is not None:
+            record = stack.enter_context(ResultFile(options.resume, client.base_url))
+            writers.append(record.add)
+            pairs = [pair for pair in pairs if pair not in record.canceled]
+            if skipped := len(found.pairs) - len(pairs):
+                say(
+                    f"Skipping {skipped:,} of {counted_batches(len(found.pairs))}, which the record lists as cancelled."
+                )
+        if not pairs:
+            say("There is nothing left to cancel." if found.pairs else "There is nothing to cancel.")
+        elif options.dry_run:
+            say(*_plan("Would cancel", pairs, client.base_url), "Nothing was sent.")
             return 0
-        if found.left > 1 and not options.yes and not _agreed(found, plan):
+        elif len(pairs) > 1 and not options.yes and not _is_confirmed(pairs, client.base_url):
             say("Nothing was sent.")
             return 1
-        keep: list[Callable[[dict[str, Any]], None]] = []
-        if options.output is not None:
-            go_on = None if record is None else lambda _line, _number: None
-            keep.append(stack.enter_context(ResultFile(options.output, go_on)).add)
-        if record is not None:
-            keep.append(record.add)
-        return _run(client, todo, found, options, keep)
+        else:
+            if options.output is not None:
+                output = ResultFile(options.output, new=options.resume is None)
+                writers.append(stack.enter_context(output).add)
+            if code := _run(client, pairs, options, key, writers):
+                return code
+        return 1 if found.invalid else 0
 
 
-def _run(
-    client: Client,
-    todo: Batches,
-    found: Scan,
-    options: Options,
-    keep: list[Callable[[dict[str, Any]], None]],
-) -> int:
-    logging.getLogger("mixpeek_batches").setLevel(logging.ERROR)  # there may be thousands of retries
-    summary, unwritten = Summary(found.left, Settings(options.key, client.base_url, options.timeout)), ""
-    run = client._run(todo, options.concurrency, None, options.max_rate)
+def _run(client: Client, pairs: list[Pair], options: Options, key: str, writers: list[_Write]) -> int:
+    logging.getLogger("mixpeek_batches").handlers = [logging.NullHandler()]  # there may be thousands of retries
+    summary = Summary(len(pairs), key, client.base_url)
+    run = client._run(pairs, options.concurrency, None, options.max_rate)
     signals: list[int] = []
+    write_error = ""
     with (
-        _stopped_by_signals(run, signals),
-        Progress(summary, run, signals) as progress,
+        _stop_on_signals(run, signals),
+        Progress(summary, run, signals, _GRACE) as progress,
         closing(run.results()) as results,
     ):
-        outputs = keep if options.output is not None else [*keep, progress.print]
+        if options.output is None:
+            writers = [*writers, progress.print]
         for result in results:
             entry = result.to_dict()
-            for write in outputs:
+            for write in writers:
                 try:
                     write(entry)
                 except OSError as error:
-                    unwritten = error.strerror or str(error)
+                    write_error = error.strerror or str(error)
                     run.stop(_GRACE)
             summary.add(result)
-            progress.add()
-    if unwritten:
-        say(f"Stopped, because a result could not be written: {unwritten}.")
-    interrupted = bool(signals) and not unwritten
-    if summary.given_up and not interrupted:
-        say(f"Stopped early, {batches(summary.unsent)} not sent. {summary.given_up}.")
-    say(("Interrupted: " if interrupted else "") + summary.text())
-    if summary.again or summary.done < summary.total:
-        _say_how_to_go_on(options, summary)
-    if interrupted:
+            progress.advance()
+    is_interrupted = bool(signals) and not write_error
+    if write_error:
+        say(f"Stopped, because a result could not be written: {write_error}.")
+    elif summary.stopped_by is not None and not is_interrupted:
+        say(f"Stopped early, {counted_batches(summary.unsent)} not sent. {summary.stopped_by}.")
+    counts, *causes = summary.lines()
+    say(("Interrupted: " if is_interrupted else "") + counts, *causes)
+    if left := summary.retryable + summary.total - summary.done:
+        _say_how_to_retry(left, options)
+    if is_interrupted:
         return INTERRUPTED
-    return 1 if unwritten or found.wrong_count or summary.canceled < found.left else 0
+    return 1 if write_error or summary.canceled < summary.total else 0
 
 
-def _say_what_is_left_out(found: Scan, options: Options) -> None:
-    if found.wrong_count:
-        lines = [shown(line) for line in found.wrong]
-        if found.wrong_count > len(lines):
-            lines.append(f"… and {found.wrong_count - len(lines):,} more")
-        if found.hint:
-            lines.append(found.hint)
-        these = counted(found.wrong_count, "line")
+def _report_lines(found: Found, options: Options) -> None:
+    """Report lines that cannot be used or repeat a batch; exit if invalid ones are not to be skipped."""
+    if found.invalid:
+        lines = found.invalid[:_LISTED]
+        if len(found.invalid) > _LISTED:
+            lines.append(f"… and {len(found.invalid) - _LISTED:,} more")
+        these = counted(len(found.invalid), "line")
         if not options.skip_invalid:
-            which = "it" if found.wrong_count == 1 else "them"
-            lines.append(f"{these} cannot be used. Nothing was sent; --skip-invalid leaves {which} out.")
-            raise ConfigurationError("\n".join(lines))
-        say("\n".join([*lines, f"{these} left out."]))
+            say(*lines, LINE_FORMAT, f"{these} cannot be used. Nothing was sent; --skip-invalid skips such lines.")
+            click.get_current_context().exit(2)
+        say(*lines, LINE_FORMAT, f"{these} skipped.")
     if found.repeated:
-        these = counted(found.repeated, "line names", "lines name")
-        say(f"{these} a batch that was named before; each batch is sent once.")
-    if found.recorded:
-        all_of_them = found.left + found.recorded
-        say(f"{found.recorded:,} of {batches(all_of_them)} are on record as cancelled, and left out.")
+        say(f"{counted(found.repeated, 'line repeats', 'lines repeat')} a batch; each batch is sent once.")
 
 
-def _plan(found: Scan, server: str) -> str:
-    """Say how many batches of what are to be cancelled where, and show the first few."""
-    if len(found.namespaces) == 1:
-        (namespace,) = found.namespaces
-        where = f"in {namespace_text(namespace)}"
-    else:
-        where = f"in {len(found.namespaces):,} namespaces"
-    lines = [f"{batches(found.left)} of {counted(len(found.buckets), 'bucket')} {where} at {server}:"]
-    for bucket, batch, namespace in found.examples:
-        where = f" in {namespace_text(namespace)}" if len(found.namespaces) > 1 else ""
-        lines.append(f"  {shown(batch)} of {shown(bucket)}{where}")
-    if found.left > len(found.examples):
-        lines.append(f"  … and {found.left - len(found.examples):,} more")
-    return "\n".join(lines)
+def _plan(verb: str, pairs: list[Pair], server: str) -> list[str]:
+    """Describe which batches are to be cancelled where."""
+    buckets = {bucket for bucket, _, _ in pairs}
+    namespaces = {namespace for _, _, namespace in pairs}
+    where = namespace_text(pairs[0][2]) if len(namespaces) == 1 else f"{len(namespaces):,} namespaces"
+    lines = [f"{verb} {counted_batches(len(pairs))} of {counted(len(buckets), 'bucket')} in {where} at {server}:"]
+    for bucket, batch, namespace in pairs[:_EXAMPLES]:
+        lines.append(f"  {batch} of {bucket}" + (f" in {namespace_text(namespace)}" if len(namespaces) > 1 else ""))
+    if len(pairs) > _EXAMPLES:
+        lines.append(f"  … and {len(pairs) - _EXAMPLES:,} more")
+    return lines
 
 
-def _agreed(found: Scan, plan: str) -> bool:
-    """Ask whether to begin.
+def _is_confirmed(pairs: list[Pair], server: str) -> bool:
+    """Ask whether to start.
 
     Raises:
-        ConfigurationError: There is nobody to ask.
+        ConfigurationError: If nobody can be asked.
     """
-    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()):
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigurationError(
-            f"There is no terminal to ask at: pass --yes to cancel {batches(found.left)}. Nothing was sent."
+            f"There is no terminal to ask on: pass --yes to cancel {counted_batches(len(pairs))}. Nothing was sent."
         )
-    say(f"About to cancel {plan}")
-    print("Go on? [y/N]: ", end="", file=sys.stderr, flush=True)
+    say(*_plan("About to cancel", pairs, server))
+    print("Continue? [y/N]: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def _say_how_to_go_on(options: Options, summary: Summary) -> None:
-    todo = summary.again + summary.total - summary.done
-    those = "it" if todo == 1 else f"those {todo:,}"
+def _say_how_to_retry(count: int, options: Options) -> None:
+    batches = counted_batches(count)
     if options.resume is not None:
-        line = shlex.join(["mixpeek-batches", *sys.argv[1:]])
-        say(f"To try {those} again:\n  {'… | ' if options.source == '-' else ''}{shown(line)}")
+        stdin = "… | " if options.source == "-" else ""
+        say(f"To retry {batches}:", f"  {stdin}{shlex.join(['mixpeek-batches', *sys.argv[1:]])}")
         return
-    elsewhere = " with another --output" if options.output is not None else ""
-    if options.output is None and sys.stdout is not None and stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
-        elsewhere = ", with another file for the results,"  # which > would overwrite
+    elsewhere = ""
+    if options.output is not None:
+        elsewhere = ", with another --output"
+    elif not sys.stdout.isatty():  # > would overwrite the results
+        elsewhere = ", with another file for the results"
     say(
-        f"To try {those} again, run the same line{elsewhere} again: what is cancelled already stays so.\n"
-        "With --resume FILE, which keeps a record, a run leaves out what an earlier one has cancelled."
+        f"To retry {batches}, run the same command again{elsewhere}; what is cancelled stays cancelled.",
+        "With --resume FILE, a run keeps a record, and the next one skips what is cancelled.",
     )
 
 
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
-
-
 @contextmanager
-def _stopped_by_signals(run: ThreadRun, signals: list[int]) -> Iterator[None]:
-    """Let a signal shut the run down cleanly: completed work is recorded. A second one gives up what is in flight."""
+def _stop_on_signals(run: ThreadRun, signals: list[int]) -> Iterator[None]:
+    """Shut the run down cleanly on the first signal; on the second, abandon what is in flight."""
+    first = math.inf
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal first
         signals.append(number)
-        run.stop(_GRACE if len(signals) == 1 else 0.0)
+        first = min(first, time.monotonic())
+        run.stop(_GRACE if time.monotonic() < first + _ECHO else 0.0)
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    old = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in old.items():
-        if handler is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, on_signal)
+    previous = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in previous.items():
+        if handler is not signal.SIG_IGN:  # set by nohup
+            signal.signal(number, stop)
     try:
         yield
     finally:
-        for number, handler in old.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

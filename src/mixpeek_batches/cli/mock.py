@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,7 @@ import click
 
 from mixpeek_batches.errors import ConfigurationError
 
-from .terminal import batches as batches_shown
-from .terminal import read, reported, say, shown
+from .terminal import counted_batches, print_json, read_text, say
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -23,16 +21,14 @@ if TYPE_CHECKING:
     from mixpeek_batches.mock import RecordedRequest
 
 
-def _rate(context: click.Context, option: click.Parameter, value: str | None) -> tuple[float, int] | None:
-    """Read requests a second, and perhaps how many of them at once: `5` or `5/10`."""
+def _parse_rate(context: click.Context, option: click.Parameter, value: str | None) -> tuple[float, int] | None:
+    """Parse requests per second, optionally with a burst: `5` or `5/10`."""
     if value is None:
         return None
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)(?:/([0-9]+))?", value)
-    if found is None:
-        raise click.BadParameter(f"{value!r} is neither a rate, such as 5, nor one with a burst, such as 5/10.")
-    rate, burst = float(found[1]), int(found[2] or 1)
+    rate, burst = (float(found[1]), int(found[2] or 1)) if found else (0.0, 0)
     if not (rate and burst):
-        raise click.BadParameter("both the rate and the burst must be above 0.")
+        raise click.BadParameter(f"{value!r} is neither a rate above 0, such as 5, nor one with a burst, such as 5/10.")
     return rate, burst
 
 
@@ -49,68 +45,63 @@ def _rate(context: click.Context, option: click.Parameter, value: str | None) ->
     "--batches",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A file of batches to start with, and to come back to with each reset: a JSON array, or JSON objects, "
-    "one a line.",
+    help="A file of batches to start with and to restore on each reset: a JSON array, or one JSON object per line.",
 )
 @click.option(
     "--rate-limit",
-    callback=_rate,
+    callback=_parse_rate,
     metavar="N[/BURST]",
-    help="Answer 429 with Retry-After beyond N requests a second, of which BURST (1) may come at once.",
+    help="Respond with 429 and Retry-After beyond N requests per second, of which BURST (1) may come at once.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the URL and the key as one JSON object.")
 def mock(port: int, host: str, batches: Path | None, rate_limit: tuple[float, int] | None, as_json: bool) -> None:
-    """Run a mock of the API, until Ctrl-C. Each request is shown on stderr.
+    """Run a mock of the API until Ctrl-C. Each request is shown on stderr.
 
     \b
     Examples:
       mixpeek-batches mock --port 8377 --batches batches.json
       mixpeek-batches mock --rate-limit 5/10 --json
-    """  # noqa: D301 - \b is click's, which leaves the lines after it as they are
+    """  # noqa: D301 - \b is click's: it keeps the following lines as they are
     try:
         from mixpeek_batches.mock import MockServer  # noqa: PLC0415 - another extra, and slow to load
     except ModuleNotFoundError as error:
-        say(str(error))
-        raise click.exceptions.Exit(2) from None
+        raise ConfigurationError(str(error)) from None
 
-    with reported():
+    class LimitedServer(MockServer):
+        def reset(self) -> None:
+            super().reset()
+            if rate_limit is not None:
+                self.limit_rate(*rate_limit)
 
-        class Server(MockServer):
-            def reset(self) -> None:
-                super().reset()
-                if rate_limit is not None:  # how it was started, which is what a reset goes back to
-                    self.limit_rate(*rate_limit)
-
-        server = Server(port=port, host=host, batches=() if batches is None else _read_batches(batches))
-        server.on_request = _say_request
-        signal.signal(signal.SIGTERM, _stop)
-        try:
-            with server:
-                if as_json:
-                    print(json.dumps({"url": server.url, "api_key": server.api_key}), flush=True)
-                else:
-                    held = batches_shown(server.counts()["batches"])
-                    print(f"A mock of the Mixpeek API, holding {held}. Ctrl-C stops it.")
-                    print(f"export MIXPEEK_BASE_URL={server.url}")
-                    print(f"export MIXPEEK_API_KEY={server.api_key}", flush=True)
-                while True:
-                    time.sleep(3600)
-        except KeyboardInterrupt:
-            return
+    server = LimitedServer(port=port, host=host, batches=() if batches is None else _read_batches(batches))
+    server.on_request = _show_request
+    try:
+        with server:
+            signal.signal(signal.SIGTERM, _interrupt)
+            if as_json:
+                print_json({"url": server.url, "api_key": server.api_key})
+            else:
+                held = counted_batches(server.counts()["batches"])
+                print(f"A mock of the Mixpeek API, holding {held}. Ctrl-C stops it.")
+                print(f"export MIXPEEK_BASE_URL={server.url}")
+                print(f"export MIXPEEK_API_KEY={server.api_key}", flush=True)
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        return
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _say_request(request: RecordedRequest) -> None:
-    answer = "no answer" if request.status_code is None else request.status_code
-    # There may be thousands a second.
-    sys.stderr.write(f"mixpeek-batches: {shown(f'{request.method} {request.path} -> {answer}')}\n")
+def _show_request(request: RecordedRequest) -> None:
+    status = "no response" if request.status_code is None else request.status_code
+    say(f"{request.method} {request.path} -> {status}")
 
 
 def _read_batches(path: Path) -> list[Any]:
-    text = read(path)
+    text = read_text(path)
     try:
         if text.lstrip().startswith("["):
             array: list[Any] = json.loads(text)

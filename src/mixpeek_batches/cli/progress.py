@@ -1,50 +1,47 @@
-"""How far a run is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run on stderr: a bar on a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
 import time
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import AbstractContextManager, nullcontext
+from typing import IO, TYPE_CHECKING, Any, Self
 
-from mixpeek_batches.errors import APIStatusError, MixpeekError
+from mixpeek_batches.errors import APIStatusError
 
 from .summary import Summary
-from .terminal import print_json, say, shown
+from .terminal import counted, print_json, say
 
 if TYPE_CHECKING:
     from mixpeek_batches._bulk import ThreadRun
 
-_REFRESH = 0.25  # seconds between two looks at the bar
-_FIRST_LINE, _LONGEST_PAUSE = 5.0, 60.0  # seconds to the first line, and at most between two
+_REFRESH = 0.25  # seconds between two updates of the bar
+_FIRST_LINE, _LONGEST_PAUSE = 5.0, 60.0  # seconds before the first line, and at most between two lines
 
 
 class Progress:
-    """Shows how far a run is, also while nothing comes in; on stderr.
+    """Shows the progress of a run, even while no results arrive.
 
     Args:
-        summary: Counts.
+        summary: The counts.
         run: The run.
-        interrupted: Not empty once the run is to stop.
+        signals: The signals that were received; after the first one the run is stopping.
+        grace: Seconds that requests in flight then have.
     """
 
-    def __init__(self, summary: Summary, run: ThreadRun, interrupted: list[int]) -> None:
+    def __init__(self, summary: Summary, run: ThreadRun, signals: list[int], grace: float) -> None:
         self._summary = summary
-        self._run = run
-        self._interrupted = interrupted
+        self._scheduler = run.scheduler
+        self._signals = signals
+        self._grace = grace
         self._over = threading.Event()
-        self._line_due, self._pause = time.monotonic() + _FIRST_LINE, _FIRST_LINE
-        self._told = False  # that it is stopping
         self._bar: Any = None
-        # What is printed to a terminal goes above the bar; what is printed elsewhere must not come here.
-        self._above = sys.stdout is not None and sys.stdout.isatty()
-        if sys.stderr is not None and sys.stderr.isatty():
+        if sys.stderr.isatty():
             from tqdm import tqdm  # noqa: PLC0415 - slow to load
 
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns  # 0 where nobody has told, as over serial lines
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns  # 0 if unknown, as on a serial line
             tqdm.monitor_interval = 0  # its thread is not needed beside ours
             self._bar = tqdm(
                 total=summary.total,
@@ -59,7 +56,7 @@ class Progress:
                 bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}: {desc}, {rate_fmt}, {remaining} left",
                 unit="",
             )
-        self._thread = threading.Thread(target=self._tick, name="mixpeek-batches-progress", daemon=True)
+        self._thread = threading.Thread(target=self._update, name="mixpeek-batches-progress", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -71,8 +68,8 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def add(self) -> None:
-        """Take note that there is another result."""
+    def advance(self) -> None:
+        """Move the bar by one result."""
         if self._bar is not None:
             self._bar.update()
 
@@ -80,36 +77,38 @@ class Progress:
         """Print a result on stdout.
 
         Raises:
-            OSError: It could not be written.
+            OSError: If it cannot be written.
         """
-        with self._bar.external_write_mode(sys.stdout) if self._bar is not None and self._above else nullcontext():
+        with self._above_bar(sys.stdout) if sys.stdout.isatty() else nullcontext():
             print_json(entry)
 
-    def _tick(self) -> None:
+    def _above_bar(self, stream: IO[str]) -> AbstractContextManager[Any]:
+        """Clear the bar while something is written to the terminal, and redraw it below."""
+        return nullcontext() if self._bar is None else self._bar.external_write_mode(stream)
+
+    def _update(self) -> None:
+        pause, is_stopping = _FIRST_LINE, False
+        line_due = time.monotonic() + pause
         while not self._over.wait(_REFRESH):
-            if self._interrupted and not self._told:
-                self._told = True
-                in_flight = self._run.scheduler.in_flight
-                self._say(f"Stopping: at most 5 s for {in_flight} in flight; Ctrl-C again ends at once.")
+            if self._signals and not is_stopping:
+                is_stopping = True
+                with self._above_bar(sys.stderr):
+                    requests = counted(self._scheduler.in_flight, "request")
+                    say(f"Stopping after {requests} in flight, {self._grace:g} s at most; Ctrl-C stops at once.")
             if self._bar is not None:
                 self._bar.set_description_str(self._state(), refresh=True)
-            elif time.monotonic() >= self._line_due:
+            elif time.monotonic() >= line_due:
                 done = f"{self._summary.done:,} of {self._summary.total:,}"
-                say(f"{done}: {self._state()}, {self._summary.rate():,.0f}/s")
-                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-                self._line_due = time.monotonic() + self._pause
-
-    def _say(self, text: str) -> None:
-        with self._bar.external_write_mode(sys.stderr) if self._bar is not None else nullcontext():
-            say(text)
+                say(f"{done}: {self._state()}, {self._summary.rate:,.0f}/s")
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                line_due = time.monotonic() + pause
 
     def _state(self) -> str:
         text = f"{self._summary.canceled:,} cancelled, {self._summary.failed:,} failed"
-        held = self._run.scheduler.held_back
-        if held is not None and (left := held[0] - time.monotonic()) > _REFRESH:
-            text += f", held back for {left:.0f} s by {_reason(held[1])}"
+        if self._scheduler.held_back is not None:
+            until, error = self._scheduler.held_back
+            seconds = until - time.monotonic()
+            if seconds > _REFRESH:
+                assert isinstance(error, APIStatusError)
+                text += f", held back for {seconds:.0f} s by a {error.status_code}"
         return text
-
-
-def _reason(error: MixpeekError) -> str:
-    return f"a {error.status_code}" if isinstance(error, APIStatusError) else shown(json.dumps(str(error)))

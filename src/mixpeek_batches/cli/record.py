@@ -1,52 +1,64 @@
-"""The record of a run, and the file of its results: a JSON object a line, there at whatever moment the process ends."""
+"""Files of results, one JSON object per line; each line is on disk even if the process is killed right after."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 from mixpeek_batches.errors import ConfigurationError
 
-from .inputs import digest
+from .inputs import Pair
 
-_RESULT = b'{"bucket_identifier": '  # begins each line of a result
-_HEAD = b'{"server": '  # begins the first line of a record
+_STARTS = (b'{"bucket_identifier": ', b'{"server": ')  # of a result, and of the first line of a record
 
 
 class ResultFile:
-    """A file of results that is added to, and locked meanwhile.
+    """A file that results are appended to, locked while it is open.
+
+    With a server it is a record: the results of all runs so far, from which the next run goes on. Its first line
+    names the server.
 
     Args:
-        path: The file.
-        read: Takes each line that is there, with its number; None if there must not be any.
+        path: The file; it is created if it does not exist.
+        server: The base URL of this run, if the file is a record.
+        new: Whether the file must be empty.
+
+    Attributes:
+        canceled: The batches that the record lists as cancelled.
 
     Raises:
-        ConfigurationError: It cannot be used.
+        ConfigurationError: If the file cannot be used, is in use, or is not a record of this server.
     """
 
-    def __init__(self, path: Path, read: Callable[[bytes, int], None] | None) -> None:
+    def __init__(self, path: Path, server: str | None = None, *, new: bool = False) -> None:
+        self.canceled: set[Pair] = set()
         with ExitStack() as stack:
             try:
                 path.touch()
                 if not path.is_file():
-                    raise ConfigurationError(f"{path} cannot be used: it is no regular file.")
-                # Unbuffered, so that nothing is left to be written at exit where a disk is full.
+                    raise ConfigurationError(f"{path} cannot be used: it is not a regular file.")
+                # Unbuffered, so that nothing is left to be written at exit when the disk is full.
                 self._file = stack.enter_context(path.open("rb+", buffering=0))
                 _lock(self._file, path)
-                if read is None:
-                    if path.stat().st_size:
-                        raise ConfigurationError(f"{path} is not empty: name another file, or go on by --resume.")
-                else:
-                    self._file.truncate(_read_whole(path, read))
+                content = self._file.readall()
+                if new and content:
+                    raise ConfigurationError(f"{path} is not empty: name another file, or go on with --resume.")
+                lines = content.split(b"\n")
+                if any(lines[-1].startswith(start[: len(lines[-1])]) for start in _STARTS):
+                    lines[-1] = b""  # the process was killed while it wrote this
+                is_empty = lines == [b""]
+                if server is not None and not is_empty:
+                    self._read(path, lines if lines[-1] else lines[:-1], server)
+                self._file.truncate(len(b"\n".join(lines)))
                 self._file.seek(0, os.SEEK_END)
             except OSError as error:
                 raise ConfigurationError(f"{path} cannot be used: {error.strerror}.") from None
             self._open = stack.pop_all()
+        self._head = {"server": server} if server is not None and is_empty else None
 
     def __enter__(self) -> Self:
         return self
@@ -54,93 +66,41 @@ class ResultFile:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """Add a line; it is there even if the process is killed right after.
-
-        Raises:
-            OSError: It could not be written.
-        """
-        line = json.dumps(entry).encode() + b"\n"
-        while line:
-            line = line[self._file.write(line) :]
-
-
-class Record:
-    """The results so far of all runs with one file, by which the next one goes on.
-
-    Its first line names the server, each other one is a `CancelResult.to_dict()`.
-
-    Args:
-        path: The file.
-        server: The base URL of this run.
-
-    Raises:
-        ConfigurationError: It cannot be used, is no record, or is that of another server.
-    """
-
-    def __init__(self, path: Path, server: str) -> None:
-        self._path = path
-        self._server = server
-        self._canceled: set[bytes] = set()
-        self._begun = False
-        self._file = ResultFile(path, self._read)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.__exit__()
-
-    def _read(self, line: bytes, number: int) -> None:
-        try:
-            entry = json.loads(line)
-            if number > 1:
-                if entry["canceled"]:
-                    self._canceled.add(digest(entry["bucket_identifier"], entry["batch_id"], entry["namespace"]))
-                return
-            server = str(entry["server"])
-        except (ValueError, LookupError, TypeError, RecursionError):
+    def _read(self, path: Path, lines: list[bytes], server: str) -> None:
+        recorded = ""
+        for number, line in enumerate(lines, 1):
+            try:
+                entry = json.loads(line)
+                if number == 1:
+                    recorded = entry["server"]
+                elif entry["canceled"]:
+                    self.canceled.add((entry["bucket_identifier"], entry["batch_id"], entry["namespace"]))
+            except (ValueError, LookupError, TypeError, RecursionError):
+                raise ConfigurationError(
+                    f"{path}, line {number}, was not written by this command: name another file with --resume."
+                ) from None
+        if recorded != server:
             raise ConfigurationError(
-                f"{self._path}, line {number}, is not from a run of this command: name another file by --resume."
-            ) from None
-        self._begun = True
-        if server != self._server:
-            raise ConfigurationError(
-                f"{self._path} is the record of {server}, and this run is for {self._server}: "
-                "name another file by --resume."
+                f"{path} is the record of {recorded}, but this run is for {server}: name another file with --resume."
             )
 
-    def has(self, key: bytes) -> bool:
-        """Tell whether a batch, by its digest, is on record as cancelled."""
-        return key in self._canceled
-
     def add(self, entry: dict[str, Any]) -> None:
-        """Add a result.
+        """Append a result.
 
         Raises:
-            OSError: It could not be written.
+            OSError: If it cannot be written.
         """
-        if not self._begun:
-            self._begun = True
-            self._file.add({"server": self._server})
-        self._file.add(entry)
-
-
-def _read_whole(path: Path, read: Callable[[bytes, int], None]) -> int:
-    """Hand each line of a file to `read`, and give the length of all that are whole."""
-    length = 0
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n") and any(line[: len(s)] == s[: len(line)] for s in (_RESULT, _HEAD)):
-                break  # the process was ended while it wrote this
-            length += len(line)
-            read(line, number)
-    return length
+        lines = json.dumps(entry).encode() + b"\n"
+        if self._head is not None:
+            lines = json.dumps(self._head).encode() + b"\n" + lines
+            self._head = None
+        while lines:
+            lines = lines[self._file.write(lines) :]
 
 
 def _lock(file: io.FileIO, path: Path) -> None:
     try:
-        import fcntl  # noqa: PLC0415 - Windows has none; there, nothing is locked
+        import fcntl  # noqa: PLC0415 - Windows lacks it; nothing is locked there
     except ModuleNotFoundError:
         return
     try:

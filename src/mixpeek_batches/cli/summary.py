@@ -1,9 +1,11 @@
-"""How a run ended: what was cancelled, what was not and for which reason, and what to do about each."""
+"""How a run ended: how many batches were cancelled, why the others were not, and what to do about it."""
 
 from __future__ import annotations
 
 import re
 import time
+from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from mixpeek_batches.errors import (
@@ -11,125 +13,112 @@ from mixpeek_batches.errors import (
     APIResponseValidationError,
     APIStatusError,
     APITimeoutError,
-    ConfigurationError,
 )
 
-from .terminal import batches, namespace_text, shown
+from .terminal import counted_batches, namespace_text
 
 if TYPE_CHECKING:
     from mixpeek_batches.results import CancelResult
 
-_KINDS = 20  # that are shown
+_ROWS = 20  # causes that are listed
 
 
-class Kind(NamedTuple):
-    """A kind of failure.
+class Cause(NamedTuple):
+    """Why a batch was not cancelled.
 
     Attributes:
-        what: What it is.
-        again: Whether to do it again may help, perhaps after something was put right.
-        advice: What to do, if there is anything.
+        text: The cause.
+        advice: What to do so that another run can succeed; empty if none can.
     """
 
-    what: str
-    again: bool
+    text: str
     advice: str = ""
 
-    @property
-    def text(self) -> str:
-        """What it is, and what to do."""
-        return f"{self.what} {self.advice}".rstrip()
+    def __str__(self) -> str:
+        return f"{self.text}; {self.advice}" if self.advice else self.text
 
 
-class Settings(NamedTuple):
-    """What advice depends on.
+def find_cause(result: CancelResult, key: str, server: str) -> Cause:
+    """Return why a batch was not cancelled.
 
-    Attributes:
-        key: Where the key came from.
+    Args:
+        result: The result.
+        key: Where the API key came from.
         server: The base URL.
-        timeout: Seconds.
     """
-
-    key: str
-    server: str
-    timeout: float
-
-
-def kind(result: CancelResult, settings: Settings) -> Kind:
-    """Tell what kind of failure a result is."""
     error = result.error
-    if isinstance(error, APIStatusError):
-        return _of_status(error, result.namespace, settings)
     if error is None:
-        status = "" if result.task is None else shown(str(result.task.status))
-        return Kind(f"200 {status}: not CANCELED yet; look again later", True)
-    if isinstance(error, ConfigurationError):
-        return Kind(f"not sent: {shown(str(error))}", False)
-    if isinstance(error, APITimeoutError):
-        return Kind(f"no answer within {settings.timeout:g} s:", True, "try again, or give more by --timeout")
-    if isinstance(error, APIConnectionError):
-        if str(error).startswith("Interrupted"):
-            return Kind("interrupted before there was an answer: cancelled or not, to do it again tells", True)
-        reason = shown(str(error)).rstrip(".").rpartition(" failed: ")[2]
-        reason = re.sub(r"^\[Errno -?[0-9]+\] ", "", reason)
-        return Kind(f"no connection to {settings.server} ({reason[:80]}):", True, "check --base-url and the network")
+        status = "no status" if result.task is None else str(result.task.status)
+        return Cause(f"200 {status}: not CANCELED yet", "look again later")
+    if isinstance(error, APIStatusError):
+        return _find_cause_of_status(error, result.namespace, key, server)
     if isinstance(error, APIResponseValidationError):
-        return Kind(f"{error.status_code}: the answer is no task;", True, "check --base-url")
-    return Kind(f"{type(error).__name__}: {shown(str(error))[:80]}", False)
+        return Cause(f"{error.status_code}: the response is not a task", f"check the base URL {server}")
+    text = re.sub(r"\[Errno -?[0-9]+\] ", "", str(error))[:120].rstrip(".")
+    if isinstance(error, APITimeoutError):
+        return Cause(text, "try again, or raise --timeout")
+    if isinstance(error, APIConnectionError):
+        if text.startswith("Interrupted"):
+            return Cause(text, "cancel it again to be sure")
+        return Cause(text, f"check the network and the base URL {server}")
+    return Cause(f"{type(error).__name__}: {text}")
 
 
-def _of_status(error: APIStatusError, namespace: str | None, settings: Settings) -> Kind:
+def _find_cause_of_status(error: APIStatusError, namespace: str | None, key: str, server: str) -> Cause:
     code = error.status_code
-    message = shown(error.message)[:80].rstrip(".")
-    if code == 400:
-        status = error.details.get("status") if isinstance(error.details, dict) else None
-        if isinstance(status, str):
-            return Kind(f"400 {shown(status)[:40]}: nothing to cancel", False)
-        return Kind(f"400: {message}", False)
+    status = error.details.get("status") if isinstance(error.details, dict) else None
+    if code == 400 and isinstance(status, str):
+        return Cause(f"400 {status[:40]}: nothing to cancel")
     if code == 401:
-        return Kind("401:", True, f"check {settings.key}")
+        return Cause("401: the server does not accept the key", f"check {key}")
     if code == 403:
-        return Kind(
-            f"403: the key may not use {namespace_text(namespace)};", True, f"check --namespace and {settings.key}"
-        )
+        return Cause(f"403: the key may not use {namespace_text(namespace)}", f"check --namespace and {key}")
     if code == 404 and error.type is not None:
-        return Kind(f"404: no such batch in {namespace_text(namespace)}", False)
+        return Cause(f"404: no such batch in {namespace_text(namespace)}")
     if code in {404, 405} or 300 <= code < 400:
-        return Kind(f"{code}: {settings.server} does not look like the API;", True, "check --base-url")
+        return Cause(f"{code}: {server} does not look like the API", "check the base URL")
     if code == 429:
-        return Kind("429: the server takes no more now;", True, "try again later, or slower by --max-rate")
+        return Cause("429: too many requests", "try again later, or more slowly with --max-rate")
     if code >= 500 or code == 408:
-        return Kind(f"{code}: the server failed;", True, "try again later")
-    return Kind(f"{code}: {message}", False)
+        return Cause(f"{code}: the server failed", "try again later")
+    return Cause(f"{code}: {error.message[:80].rstrip('.')}")
 
 
 class Summary:
-    """Counts results by kind.
+    """Counts results.
 
     Args:
         total: How many there will be.
-        settings: What advice depends on.
+        key: Where the API key came from.
+        server: The base URL.
 
     Attributes:
-        canceled: How many are cancelled.
-        failed: How many are not.
-        again: How many of those may be tried again.
-        given_up: Why the client stopped early, if it did.
-        unsent: How many it did not send for that reason.
+        canceled: How many batches were cancelled.
+        failed: How many were not.
+        retryable: How many of those another run may cancel.
+        unsent: How many the client did not send, because it stopped early.
+        stopped_by: Why it stopped early, if it did.
     """
 
-    def __init__(self, total: int, settings: Settings) -> None:
+    def __init__(self, total: int, key: str, server: str) -> None:
         self.total = total
-        self.canceled = self.failed = self.again = self.unsent = 0
-        self.given_up = ""
-        self.started = time.monotonic()
-        self._settings = settings
-        self._kinds: dict[Kind, tuple[int, str]] = {}
+        self.canceled = self.failed = self.retryable = self.unsent = 0
+        self.stopped_by: Cause | None = None
+        self._started = time.monotonic()
+        self._key = key
+        self._server = server
+        self._causes: Counter[Cause] = Counter()
+        self._examples: dict[Cause, str] = {}
 
     @property
     def done(self) -> int:
         """How many results there were."""
         return self.canceled + self.failed
+
+    @property
+    def rate(self) -> float:
+        """Results per second, without batches that were never sent."""
+        return (self.done - self.unsent) / max(time.monotonic() - self._started, 0.001)
 
     def add(self, result: CancelResult) -> None:
         """Count a result."""
@@ -137,42 +126,29 @@ class Summary:
             self.canceled += 1
             return
         self.failed += 1
-        found = kind(result, self._settings)
-        self.again += found.again
-        if not result.attempts and found.again:
-            self.unsent += 1
-            self.given_up = found.text
-        count, example = self._kinds.get(found, (0, ""))
-        self._kinds[found] = count + 1, example or f"{shown(result.batch_id)} of {shown(result.bucket_identifier)}"
+        cause = find_cause(result, self._key, self._server)
+        self._causes[cause] += 1
+        self._examples.setdefault(cause, f"{result.batch_id} of {result.bucket_identifier}")
+        if cause.advice:
+            self.retryable += 1
+            if not result.attempts:
+                self.unsent += 1
+                self.stopped_by = cause
 
-    def rate(self) -> float:
-        """Give the results a second so far, without what was never sent."""
-        return (self.done - self.unsent) / max(time.monotonic() - self.started, 0.001)
-
-    def text(self) -> str:
-        """Say how it ended."""
-        seconds = time.monotonic() - self.started
-        rate = f" ({self.rate():,.0f}/s)" if seconds >= 1 else ""  # of less it says nothing
-        text = f"{self.canceled:,} of {batches(self.total)} cancelled in {_duration(seconds)}{rate}"
-        missing = self.total - self.done
-        if not self.failed and not missing:
-            return text + "."
-        rows = [(count, found.text, example) for found, (count, example) in self._kinds.items()]
-        rows.sort(key=lambda row: (-row[0], row[1]))
-        others = sum(count for count, _, _ in rows[_KINDS:])
-        shown_rows = [(f"{count:,}", what, f"such as {example}") for count, what, example in rows[:_KINDS]]
-        if others:
-            shown_rows.append((f"{others:,}", f"{len(rows) - _KINDS} other kinds", ""))
-        if missing:
-            shown_rows.append((f"{missing:,}", "not sent", ""))
-        first = max(len(row[0]) for row in shown_rows)
-        second = max(len(row[1]) for row in shown_rows)
-        lines = [f"  {count:>{first}}  {what:<{second}}  {example}".rstrip() for count, what, example in shown_rows]
-        return "\n".join([f"{text}, {self.total - self.canceled:,} not:", *lines])
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 100 else f"{minutes} min {seconds:02} s"
+    def lines(self) -> list[str]:
+        """Return the summary as lines: the counts, then a row for each cause."""
+        seconds = time.monotonic() - self._started
+        rate = f" ({self.rate:,.0f}/s)" if seconds >= 1 else ""  # meaningless for less
+        duration = f"{seconds:.1f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
+        counts = f"{self.canceled:,} of {counted_batches(self.total)} cancelled in {duration}{rate}"
+        if self.canceled == self.total:
+            return [f"{counts}."]
+        causes = sorted(self._causes.items(), key=lambda item: (-item[1], item[0]))
+        rows = [(f"{count:,}", str(cause), f"such as {self._examples[cause]}") for cause, count in causes[:_ROWS]]
+        if others := causes[_ROWS:]:
+            rows.append((f"{sum(count for _, count in others):,}", f"{len(others)} other causes", ""))
+        if missing := self.total - self.done:
+            rows.append((f"{missing:,}", "not sent", ""))
+        first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+        table = [f"  {count:>{first}}  {cause:<{second}}  {example}".rstrip() for count, cause, example in rows]
+        return [f"{counts}, {self.total - self.canceled:,} not:", *table]

@@ -9,9 +9,11 @@ except ModuleNotFoundError as _error:
     ) from None
 
 from .app import MockApp, create_app
+from .batch import Batch
 from .faults import Fault
 from .limits import Limits
+from .requests import RecordedRequest
 from .server import MockServer
-from .state import Batch, MockState, RecordedRequest
+from .state import MockState
 
 __all__ = ["Batch", "Fault", "Limits", "MockApp", "MockServer", "MockState", "RecordedRequest", "create_app"]

@@ -1,4 +1,4 @@
-"""What the mock is given, checked and copied before it is kept."""
+"""Checks of the arguments that the mock is given, in Python or by the admin API; each raises ConfigurationError."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard
+from typing import Any
+
+import attrs
 
 from mixpeek_batches.errors import ConfigurationError
 
-_DEEPEST_JSON = 100
+_MAX_JSON_DEPTH = 100
 
 
 def call_with_fields(function: Callable[..., Any], fields: object) -> Any:
-    """Call a function with the fields of a JSON object as its arguments.
-
-    Raises:
-        ConfigurationError: It is no object, a field is unknown or missing, or the function refuses one.
-    """
+    """Call a function with the fields of a JSON object as its arguments; none may be unknown or missing."""
     parameters = _parameters(getattr(function, "__func__", function))
     known = f"the fields are {', '.join(parameters)}"
-    if not isinstance(fields, dict):
+    if not isinstance(fields, Mapping):
         raise ConfigurationError(f"A JSON object is needed; {known}.")
     for name in fields:
         if name not in parameters:
@@ -33,61 +31,53 @@ def call_with_fields(function: Callable[..., Any], fields: object) -> Any:
 
 
 @functools.cache  # a file may hold 100,000 batches
-def _parameters(function: Callable[..., Any]) -> Mapping[str, bool]:
-    """Tell by name which parameters of a function or method are required."""
+def _parameters(function: Callable[..., Any]) -> dict[str, bool]:
+    """Return by name whether each parameter of a function or method is required."""
     parameters = inspect.signature(function).parameters.values()
-    return {each.name: each.default is each.empty for each in parameters if each.name not in {"self", "cls"}}
+    return {each.name: each.default is each.empty for each in parameters if each.name != "self"}
 
 
-def checked_text(value: object, name: str) -> str:
-    """Hold a value to be a text that a request can carry.
-
-    Raises:
-        ConfigurationError: It is not.
-    """
+def check_text(value: object, name: str) -> str:
+    """Return a non-empty string that a request can carry."""
     if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{name} must be a string that is not empty, not {value!r}.")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ConfigurationError(f"{name} {value!r} holds half a surrogate pair, which no request can name.")
+        raise ConfigurationError(f"{name} must be a non-empty string, not {value!r}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{name} must be valid Unicode; {value!r} contains a lone surrogate.") from None
     return value
 
 
-def checked_items(items: Any, name: str) -> list[str | dict[str, Any]]:
-    """Copy the inputs or outputs of a task.
+def text_field(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Validate a field of an attrs class with `check_text`."""
+    check_text(value, attribute.name)
 
-    Raises:
-        ConfigurationError: They are no list of strings and JSON objects.
-    """
+
+def check_number(value: object, name: str, least: float, most: float, *, whole: bool = False, hint: str = "") -> None:
+    """Check that a value is a number within bounds, which a bool is not. The hint ends the message."""
+    if not isinstance(value, int if whole else int | float) or isinstance(value, bool) or not least <= value <= most:
+        kind = "a whole number" if whole else "a number"
+        raise ConfigurationError(f"{name} must be {kind} from {least} to {most}{hint}.")
+
+
+def check_items(items: Any, name: str) -> list[str | dict[str, Any]]:
+    """Return a copy of the inputs or outputs of a task, a list of strings and JSON objects."""
     if not isinstance(items, list | tuple) or not all(isinstance(item, str | dict) for item in items):
         raise ConfigurationError(f"{name} must be a list of strings and JSON objects.")
-    copied: list[str | dict[str, Any]] = checked_json(list(items), name)
-    return copied
+    copy: list[str | dict[str, Any]] = check_json(items, name)
+    return copy
 
 
-def checked_json(value: Any, name: str) -> Any:
-    """Copy a JSON value, so that later changes to the original do not reach the mock.
-
-    Raises:
-        ConfigurationError: It is not JSON, or nested too deep.
-    """
+def check_json(value: Any, name: str) -> Any:
+    """Return a copy of a JSON value, so that later changes to the original do not reach the mock."""
     try:
-        copied = json.loads(json.dumps(value, allow_nan=False))
+        copy = json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{name} is not JSON: {error}.") from None
-    level, depth = [copied], 0
-    while level:
-        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
-        level, depth = [item for items in inner for item in items], depth + 1
-        if depth > _DEEPEST_JSON:
-            raise ConfigurationError(f"{name} is nested more than {_DEEPEST_JSON} deep.")
-    return copied
-
-
-def is_number(value: object, least: float, most: float) -> TypeGuard[float]:
-    """Tell whether a value is a number within bounds; a bool is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
-
-
-def is_whole(value: object, least: int, most: int) -> TypeGuard[int]:
-    """Tell whether a value is a whole number within bounds; a bool is none."""
-    return isinstance(value, int) and is_number(value, least, most)
+        raise ConfigurationError(f"{name} must be JSON: {error}.") from None
+    level = [copy]
+    for _ in range(_MAX_JSON_DEPTH + 1):
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        if not inner:
+            return copy
+        level = [item for items in inner for item in items]
+    raise ConfigurationError(f"{name} must not be nested more than {_MAX_JSON_DEPTH} levels deep.")

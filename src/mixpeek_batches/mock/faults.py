@@ -1,21 +1,31 @@
-"""What can be made to go wrong: one request, or a share of all."""
+"""Faults: what goes wrong with the next requests, or with a share of all requests."""
 
 from __future__ import annotations
 
 import random
+import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import attrs
 
 from mixpeek_batches.errors import ConfigurationError
 
-from .checks import call_with_fields, checked_json, is_number, is_whole
+from .checks import call_with_fields, check_json, check_number
 
-_MOST_SECONDS = 10**12  # that a Retry-After may say; some 30,000 years
-KINDS = ("status", "latency", "reset", "truncated", "malformed")
+_MAX_RETRY_AFTER = 10**12  # seconds, about 30,000 years
+_MAX_PLANNED = 1_000_000
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "status": ("retry_after", "body", "acted"),
+    "latency": ("seconds",),
+    "reset": ("acted",),
+    "truncated": (),
+    "malformed": (),
+}
+"""The fields that go with each kind of fault."""
 
-EVERY_FAULT: tuple[Mapping[str, Any], ...] = (
+RETRYABLE_FAULTS: tuple[Mapping[str, Any], ...] = (
     {"fault": 503, "retry_after": 0},
     {"fault": 429, "retry_after": 0},
     {"fault": 500},
@@ -25,63 +35,56 @@ EVERY_FAULT: tuple[Mapping[str, Any], ...] = (
     {"fault": "truncated"},
     {"fault": "latency", "seconds": 0.2},
 )
-"""What `fail_randomly` draws from: all that a client can live through by trying again."""
+"""What `fail_randomly` draws from: faults that a client survives by retrying."""
 
 
-@attrs.frozen(kw_only=True)
+def _body(body: Any) -> Any:
+    return check_json(body, "body")
+
+
+@attrs.frozen
 class Fault:
-    """One thing that goes wrong with one request; see `MockState.fail_next` for what each field means."""
+    """What goes wrong with one request; see `MockState.fail_next` for what the fields mean.
 
-    kind: str
-    status_code: int | None = None
+    Raises:
+        ConfigurationError: If a field is invalid, or does not go with the others.
+    """
+
+    fault: int | str
     retry_after: float | str | None = None
-    seconds: float = 0.0
-    body: Any = None
+    seconds: float | None = None
+    body: Any = attrs.field(default=None, converter=_body)
     acted: bool = False
 
-    @classmethod
-    def of(
-        cls,
-        fault: int | str,
-        *,
-        retry_after: float | str | None = None,
-        seconds: float | None = None,
-        body: Any = None,
-        acted: bool = False,
-    ) -> Self:
-        """Make a fault of the arguments of `MockState.fail_next`.
-
-        Raises:
-            ConfigurationError: An argument may not be used, or does not go with the others.
-        """
-        by_status = isinstance(fault, int) and not isinstance(fault, bool)
-        if not is_whole(fault, 200, 599) and fault not in KINDS[1:]:
+    def __attrs_post_init__(self) -> None:
+        kinds = [kind for kind in _OPTIONS if kind != "status"]
+        if self.fault not in kinds and not 200 <= (self.status_code or 0) <= 599:
             raise ConfigurationError(
-                f"fault must be an HTTP status code from 200 to 599 or one of {', '.join(KINDS[1:])}, not {fault!r}."
+                f"fault must be an HTTP status code from 200 to 599 or one of {', '.join(kinds)}, not {self.fault!r}."
             )
-        if not by_status and (retry_after is not None or body is not None):
-            raise ConfigurationError(f"retry_after and body go with a status code, not with {fault!r}.")
-        if fault == 200 and body is None:
-            raise ConfigurationError("fault 200 needs a body: without one, nothing goes wrong.")
-        if (fault == "latency") != (seconds is not None):
-            raise ConfigurationError("seconds is needed for latency, and goes with nothing else.")
-        if seconds is not None and not is_number(seconds, 0, 3600):
-            raise ConfigurationError("seconds must be a number from 0 to 3600.")
-        if not isinstance(acted, bool):
-            raise ConfigurationError(f"acted must be true or false, not {acted!r}.")
-        if acted and not (by_status or fault == "reset"):
-            raise ConfigurationError(f"acted goes with a status code or reset; {fault} always acts.")
-        text = isinstance(retry_after, str) and retry_after.isascii() and retry_after.isprintable()
-        if not (retry_after is None or text or is_number(retry_after, -_MOST_SECONDS, _MOST_SECONDS)):
-            raise ConfigurationError(f"retry_after must be a number up to {_MOST_SECONDS:,}, or printable ASCII text.")
-        return cls(
-            kind="status" if by_status else str(fault),
-            status_code=int(fault) if by_status else None,
-            retry_after=retry_after,
-            seconds=float(seconds or 0.0),
-            body=checked_json(body, "body"),
-            acted=acted,
-        )
+        if not isinstance(self.acted, bool):
+            raise ConfigurationError(f"acted must be true or false, not {self.acted!r}.")
+        for name, default in {"retry_after": None, "seconds": None, "body": None, "acted": False}.items():
+            if getattr(self, name) is not default and name not in _OPTIONS[self.kind]:
+                raise ConfigurationError(f"{name} does not go with the fault {self.fault!r}: leave it out.")
+        if self.fault == 200 and self.body is None:
+            raise ConfigurationError("The fault 200 needs a body: without one, nothing goes wrong.")
+        if self.kind == "latency":
+            check_number(self.seconds, "seconds", 0, 3600, hint=" for latency")
+        text = isinstance(self.retry_after, str) and self.retry_after.isascii() and self.retry_after.isprintable()
+        if self.retry_after is not None and not text:
+            hint = ", or printable ASCII text"
+            check_number(self.retry_after, "retry_after", -_MAX_RETRY_AFTER, _MAX_RETRY_AFTER, hint=hint)
+
+    @property
+    def kind(self) -> str:
+        """`"status"` for a response with a status code, else the fault."""
+        return "status" if self.status_code is not None else str(self.fault)
+
+    @property
+    def status_code(self) -> int | None:
+        """The status code of the response, if the fault is one."""
+        return self.fault if isinstance(self.fault, int) and not isinstance(self.fault, bool) else None
 
     @property
     def acts(self) -> bool:
@@ -89,35 +92,89 @@ class Fault:
         return self.acted or self.kind not in {"status", "reset"}
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fault as `/_mock/faults` shows it."""
-        return attrs.asdict(self)
+        """Return the fault as `/_mock/faults` shows it."""
+        fields = attrs.asdict(self, recurse=False, filter=attrs.filters.exclude("fault"))
+        return {"kind": self.kind, "status_code": self.status_code, **fields, "seconds": self.seconds or 0.0}
 
 
-class RandomFaults:
-    """What goes wrong with a share of all requests.
+class FaultPlan:
+    """What is planned to go wrong with requests to the API."""
 
-    Args:
-        rate: The share, from 0 to 1.
-        faults: What may go wrong, each as the arguments of `Fault.of` by name.
-        seed: Makes the draw the same each time.
+    def __init__(self) -> None:
+        self._plan_lock = threading.Lock()
+        self._planned: deque[Fault] = deque()
+        self._rate = 0.0
+        self._random = random.Random()  # noqa: S311 - not a secret
+        self._choices: list[Fault] = []
 
-    Raises:
-        ConfigurationError: An argument may not be used.
-    """
+    def fail_next(
+        self,
+        fault: int | str,
+        *,
+        times: int = 1,
+        retry_after: float | str | None = None,
+        seconds: float | None = None,
+        body: Any = None,
+        acted: bool = False,
+    ) -> None:
+        """Make the next requests to the API fail, after those that are already planned to.
 
-    def __init__(self, rate: float, faults: Sequence[Mapping[str, Any]], seed: int | None) -> None:
-        if not is_number(rate, 0, 1):
-            raise ConfigurationError("rate must be a number from 0 to 1.")
+        Args:
+            fault: An HTTP status code from 200 to 599, to respond with the error envelope (or with `body`); or
+                `"latency"`: act at once, and respond after `seconds`;
+                `"reset"`: reset the connection without a response;
+                `"truncated"`: act, and send half of the response's body;
+                `"malformed"`: act, and send a whole body that is not valid JSON.
+            times: How many requests, up to a million.
+            retry_after: The Retry-After header of a response by status code, any number or text, valid or not; 429 and
+                503 have a Retry-After of 1 by default.
+            seconds: How long `"latency"` waits.
+            body: The body of a response by status code, as JSON, or a string to send as it is.
+            acted: Whether the mock carries the request out before it responds by status code or resets.
+        """
+        check_number(times, "times", 1, _MAX_PLANNED, whole=True)
+        planned = Fault(fault, retry_after, seconds, body, acted)
+        with self._plan_lock:
+            self._planned.extend([planned] * times)
+
+    def fail_randomly(
+        self, rate: float, *, faults: Sequence[Mapping[str, Any]] = RETRYABLE_FAULTS, seed: int | None = None
+    ) -> None:
+        """Make a share of all requests to the API fail from now on; faults planned by `fail_next` come first.
+
+        Args:
+            rate: The share, from 0 to 1.
+            faults: What may go wrong, each as the arguments of `fail_next` by name, without `times`.
+            seed: Makes the draw reproducible.
+        """
+        check_number(rate, "rate", 0, 1)
         if not isinstance(faults, list | tuple) or not faults:
-            raise ConfigurationError("faults must be a list of at least one JSON object.")
+            raise ConfigurationError("faults must be a non-empty list of JSON objects.")
         if not (seed is None or isinstance(seed, int)):
             raise ConfigurationError("seed must be a whole number.")
-        self._rate = rate
-        self._faults = [
-            call_with_fields(Fault.of, dict(fault) if isinstance(fault, Mapping) else fault) for fault in faults
-        ]
-        self._random = random.Random(seed)  # noqa: S311 - no secret
+        choices = [call_with_fields(Fault, fault) for fault in faults]
+        with self._plan_lock:
+            self._rate, self._random, self._choices = rate, random.Random(seed), choices  # noqa: S311 - not a secret
 
-    def draw(self) -> Fault | None:
-        """Draw what goes wrong with the next request, if anything does."""
-        return self._random.choice(self._faults) if self._random.random() < self._rate else None
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults planned by `fail_next`, next first."""
+        with self._plan_lock:
+            return list(self._planned)
+
+    def clear_faults(self) -> None:
+        """Cancel all planned and random faults."""
+        with self._plan_lock:
+            self._planned.clear()
+            self._rate = 0.0
+
+    def take_fault(self) -> Fault | None:
+        """Return what goes wrong with a request, if anything does, and remove it from the plan."""
+        if not self._planned and not self._rate:
+            return None
+        with self._plan_lock:
+            if self._planned:
+                return self._planned.popleft()
+            if self._rate and self._random.random() < self._rate:
+                return self._random.choice(self._choices)
+            return None

@@ -1,4 +1,4 @@
-"""How many requests the endpoint takes, a second and in flight. Time comes in as an argument."""
+"""Limits: how many requests the endpoint accepts per second and in flight. The time, in seconds, is an argument."""
 
 from __future__ import annotations
 
@@ -8,32 +8,25 @@ from typing import Any
 
 from mixpeek_batches.errors import ConfigurationError
 
-from .checks import is_number, is_whole
+from .checks import check_number
 
-_MOST = 1_000_000
+_MAX = 1_000_000
+_NO_LIMIT = ", or None (null in JSON) for no limit"
 _ROUNDING = 1e-3  # of a token; sums of floating-point times are never exact
 
 
 class TokenBucket:
-    """A bucket of `burst` tokens, full at first, into which `requests_per_second` drip; a request takes one.
-
-    Raises:
-        ConfigurationError: An argument may not be used.
-    """
+    """A bucket of `burst` tokens, full at first and refilled at `requests_per_second`; a request takes one token."""
 
     def __init__(self, requests_per_second: float, burst: int = 1) -> None:
-        if not is_number(requests_per_second, 1 / _MOST, _MOST):
-            raise ConfigurationError(
-                f"requests_per_second must be a number from {1 / _MOST:.6f} to {_MOST:,}, or None for no limit."
-            )
-        if not is_whole(burst, 1, _MOST):
-            raise ConfigurationError(f"burst must be a whole number from 1 to {_MOST:,}.")
+        check_number(requests_per_second, "requests_per_second", 1 / _MAX, _MAX, hint=_NO_LIMIT)
+        check_number(burst, "burst", 1, _MAX, whole=True)
         self.requests_per_second = requests_per_second
         self.burst = burst
-        self._full_at = -math.inf  # when the bucket is full again, from which the tokens at any time follow
+        self._full_at = -math.inf  # when the bucket is full again; the number of tokens at any time follows from it
 
     def take(self, now: float) -> float:
-        """Take a token, and give 0; or give the seconds until there is one."""
+        """Take a token and return 0, or return the seconds until there is one."""
         interval = 1 / self.requests_per_second
         full_at = max(self._full_at, now) + interval
         wait = full_at - self.burst * interval - now
@@ -44,10 +37,10 @@ class TokenBucket:
 
 
 class Limits:
-    """What the endpoint takes before it answers 429; at first, everything. Safe to use from any thread.
+    """What the endpoint accepts before it responds with 429; no limits at first. Safe to use from any thread.
 
     Attributes:
-        in_flight: The requests that were admitted and are not answered yet.
+        in_flight: How many admitted requests have not been responded to yet.
     """
 
     def __init__(self) -> None:
@@ -56,39 +49,29 @@ class Limits:
         self._concurrency: int | None = None
         self._lock = threading.Lock()
 
-    def set(
-        self, requests_per_second: float | None = None, burst: int | None = None, concurrency: int | None = None
-    ) -> None:
-        """Set all limits in place of those before, or none if an argument may not be used.
-
-        Raises:
-            ConfigurationError: An argument may not be used.
-        """
-        if requests_per_second is None and burst is not None:
-            raise ConfigurationError("burst goes with requests_per_second.")
-        if requests_per_second is None:
-            bucket = None
-        else:
-            bucket = TokenBucket(requests_per_second, 1 if burst is None else burst)
-        self.limit_concurrency(concurrency)
-        self._bucket = bucket
-
     def limit_rate(self, requests_per_second: float | None, burst: int = 1) -> None:
-        """Do as `MockState.limit_rate` says."""
+        """See `MockState.limit_rate`."""
         self._bucket = None if requests_per_second is None else TokenBucket(requests_per_second, burst)
 
     def limit_concurrency(self, concurrency: int | None) -> None:
-        """Do as `MockState.limit_concurrency` says."""
-        if not (concurrency is None or is_whole(concurrency, 1, _MOST)):
-            raise ConfigurationError(f"concurrency must be a whole number from 1 to {_MOST:,}, or None for no limit.")
+        """See `MockState.limit_concurrency`."""
+        if concurrency is not None:
+            check_number(concurrency, "concurrency", 1, _MAX, whole=True, hint=_NO_LIMIT)
         self._concurrency = concurrency
 
-    def admit(self, now: float) -> int:
-        """Admit a request, and give 0; or give the whole seconds after which to try again, 1 at least.
+    def set(
+        self, requests_per_second: float | None = None, burst: int | None = None, concurrency: int | None = None
+    ) -> None:
+        """Replace all limits, or none if an argument is invalid."""
+        if requests_per_second is None and burst is not None:
+            raise ConfigurationError("burst goes with requests_per_second.")
+        replacement = Limits()
+        replacement.limit_rate(requests_per_second, 1 if burst is None else burst)
+        replacement.limit_concurrency(concurrency)
+        self._bucket, self._concurrency = replacement._bucket, replacement._concurrency
 
-        Args:
-            now: The time, in seconds of any clock that only goes forward.
-        """
+    def admit(self, now: float) -> int:
+        """Admit a request and return 0, or return after how many whole seconds to retry, at least 1."""
         with self._lock:
             if self._concurrency is not None and self.in_flight >= self._concurrency:
                 return 1
@@ -98,12 +81,12 @@ class Limits:
             return 0
 
     def release(self) -> None:
-        """Note that an admitted request is answered, or gone."""
+        """Record that an admitted request has been responded to, or that its client is gone."""
         with self._lock:
             self.in_flight -= 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the limits as `/_mock/limits` shows and takes them; None is no limit."""
+        """Return the limits as `/_mock/limits` shows and takes them; None is no limit."""
         bucket = self._bucket
         return {
             "requests_per_second": bucket and bucket.requests_per_second,

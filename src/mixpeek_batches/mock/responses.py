@@ -19,7 +19,9 @@ _ERRORS: dict[int, tuple[str, str]] = {
     500: ("InternalServerError", "Internal server error."),
     503: ("ServiceUnavailableError", "Service unavailable."),
 }
-"""By HTTP status code: the type in the error envelope, and a message."""
+"""The type in the error envelope and the default message, by HTTP status code."""
+
+_WITHOUT_BODY = frozenset({204, 205, 304})
 
 
 @attrs.frozen
@@ -32,9 +34,9 @@ class MockResponse:
 
 
 def envelope(status_code: int, message: str | None = None, details: dict[str, Any] | None = None) -> bytes:
-    """Make the error envelope."""
-    type_, usual = _ERRORS.get(status_code, ("HTTPError", f"HTTP status {status_code}."))
-    error = {"message": message or usual, "type": type_, "details": details}
+    """Return the error envelope."""
+    type_, default = _ERRORS.get(status_code, ("HTTPError", f"HTTP status {status_code}."))
+    error = {"message": message or default, "type": type_, "details": details}
     return json.dumps({"success": False, "status": status_code, "error": error}).encode()
 
 
@@ -45,7 +47,7 @@ def error_response(
     details: dict[str, Any] | None = None,
     retry_after: float | str | None = None,
 ) -> MockResponse:
-    """Make a response that is the error envelope, with the headers that the contract demands for its status."""
+    """Return a response with the error envelope, and the headers that the contract demands for its status code."""
     headers = []
     if status_code == 401:
         headers.append((b"www-authenticate", b"Bearer"))
@@ -54,21 +56,24 @@ def error_response(
     if retry_after is None and status_code in {429, 503}:
         retry_after = 1
     if retry_after is not None:
-        whole = isinstance(retry_after, float) and retry_after.is_integer()
-        headers.append((b"retry-after", str(int(retry_after) if whole else retry_after).encode()))
+        if isinstance(retry_after, float) and retry_after.is_integer():
+            retry_after = int(retry_after)
+        headers.append((b"retry-after", str(retry_after).encode()))
     return MockResponse(status_code, envelope(status_code, message, details), tuple(headers))
 
 
 async def send_response(
     send: Send, response: MockResponse, request_id: str | None = None, *, truncated: bool = False
 ) -> None:
-    """Send a response, or, truncated, what it says of its body and only half of that."""
-    body = b"" if response.status_code in {204, 205, 304} else response.body
-    headers = list(response.headers)
+    """Send a response; if it is truncated, with the Content-Length of its whole body and half of that body."""
+    status_code, body, headers = response.status_code, response.body, [*response.headers]
     if request_id is not None:
         headers.append((b"x-request-id", request_id.encode()))
-    if response.status_code != 204:
-        headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    part = body[: len(body) // 2] if truncated else body
-    await send({"type": "http.response.body", "body": part, "more_body": truncated})
+    if status_code in _WITHOUT_BODY:
+        body = b""
+    if status_code != 204:
+        headers += ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status_code, "headers": headers})
+    if truncated:
+        body = body[: len(body) // 2]
+    await send({"type": "http.response.body", "body": body, "more_body": truncated})

@@ -107,8 +107,8 @@ def sync_detailed(
 ) -> Response[ErrorResponse | TaskResponse]:
     """Cancel Batch
 
-     Stops the processing of a batch and marks its task CANCELED. Outputs made so far are kept.
-    Cancelling is idempotent: a batch that is already cancelled answers with the same task again.
+     Stops the processing of a batch and sets its task to CANCELED. Outputs produced so far are kept.
+    Cancelling is idempotent: for a batch that is already cancelled, the same task is returned again.
 
     Args:
         bucket_identifier (str):
@@ -145,8 +145,8 @@ def sync(
 ) -> ErrorResponse | TaskResponse | None:
     """Cancel Batch
 
-     Stops the processing of a batch and marks its task CANCELED. Outputs made so far are kept.
-    Cancelling is idempotent: a batch that is already cancelled answers with the same task again.
+     Stops the processing of a batch and sets its task to CANCELED. Outputs produced so far are kept.
+    Cancelling is idempotent: for a batch that is already cancelled, the same task is returned again.
 
     Args:
         bucket_identifier (str):
@@ -178,8 +178,8 @@ async def asyncio_detailed(
 ) -> Response[ErrorResponse | TaskResponse]:
     """Cancel Batch
 
-     Stops the processing of a batch and marks its task CANCELED. Outputs made so far are kept.
-    Cancelling is idempotent: a batch that is already cancelled answers with the same task again.
+     Stops the processing of a batch and sets its task to CANCELED. Outputs produced so far are kept.
+    Cancelling is idempotent: for a batch that is already cancelled, the same task is returned again.
 
     Args:
         bucket_identifier (str):
@@ -214,8 +214,8 @@ async def asyncio(
 ) -> ErrorResponse | TaskResponse | None:
     """Cancel Batch
 
-     Stops the processing of a batch and marks its task CANCELED. Outputs made so far are kept.
-    Cancelling is idempotent: a batch that is already cancelled answers with the same task again.
+     Stops the processing of a batch and sets its task to CANCELED. Outputs produced so far are kept.
+    Cancelling is idempotent: for a batch that is already cancelled, the same task is returned again.
 
     Args:
         bucket_identifier (str):
