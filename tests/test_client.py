@@ -251,7 +251,7 @@ def test_every_status(connect: Connect, waits: list[float]) -> None:
                 client.cancel_batch("bkt_1", str(status))
             assert type(caught.value) is CLASSES.get(status, APIStatusError)
             assert caught.value.status_code == status
-            reason = "redirects are not followed" if status in REDIRECTS else "gave no reason"
+            reason = "redirects are not followed" if status in REDIRECTS else "without a reason"
             assert reason in caught.value.message
     assert {status for status in sent if sent.count(status) == 2} == {408, 429, 500, 502, 503, 504}
     assert (len(sent), len(waits)) == (100 + 302 + 6, 6)

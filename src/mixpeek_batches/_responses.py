@@ -81,7 +81,7 @@ def interpret(
     except ValueError as error:
         reason = secret.redact(str(error))
     return APIResponseValidationError(
-        f"The server answered {response.status_code}, but its body is not a task: {reason}.",
+        f"The server responded {response.status_code}, but its body is not a task: {reason}.",
         response=_keyless(request, response, content, secret),
     )
 
@@ -161,9 +161,9 @@ def _phrase(response: httpx.Response) -> str:
     if response.has_redirect_location:
         return "The server redirects, and redirects are not followed: check the base URL."
     try:
-        return f"The server answered {HTTPStatus(response.status_code).phrase} and gave no reason."
+        return f"The server responded {HTTPStatus(response.status_code).phrase} without a reason."
     except ValueError:
-        return "The server answered with a status that HTTP does not define, and gave no reason."
+        return "The server responded with a status that HTTP does not define, without a reason."
 
 
 def _keyless(request: httpx.Request, response: httpx.Response, body: bytes | None, secret: Secret) -> httpx.Response:

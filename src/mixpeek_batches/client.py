@@ -107,7 +107,7 @@ class _BaseClient:
         """Build the request, for the user's httpx client if there is one, else for a transport of our own."""
         timeout = self._timeout if timeout is None else timeout
         namespace = self._namespace if namespace is None else _settings.checked_namespace(namespace)
-        # What is sent is the generated operation's to say; how it is sent, and what is made of the answer, is ours.
+        # The generated operation says what is sent; how it is sent, and what becomes of the response, is ours.
         operation = cancel_batch._get_kwargs(
             _settings.checked_identifier(bucket_identifier, "bucket_identifier"),
             _settings.checked_identifier(batch_id, "batch_id"),
