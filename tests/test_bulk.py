@@ -268,7 +268,8 @@ def test_retries_are_logged(connect: Connect, caplog: pytest.LogCaptureFixture) 
 def test_stale_connection(connect: Connect) -> None:
     """A kept connection that has ended costs no retry, but counts as an attempt; without retries it is a failure."""
     with Peer(response(), [RESET], response()) as peer, connect(peer.url, max_retries=1) as client:
-        assert [result.attempts for result in client.cancel_batches(PAIRS[:2], concurrency=1)] == [1, 2]
+        results = list(client.cancel_batches(PAIRS[:2], concurrency=1))
+    assert [(result.canceled, result.attempts) for result in results] == [(True, 1), (True, 2)]
     with Peer(response(), [RESET], response()) as peer, connect(peer.url, max_retries=0) as client:
         results = list(client.cancel_batches(PAIRS[:2], concurrency=1))
     assert [(type(result.error), result.attempts) for result in results] == [(type(None), 1), (APIConnectionError, 1)]

@@ -120,6 +120,12 @@ def test_a_server_that_lets_anything_through_ends_with_all_canceled(
     assert run.canceled == network["pairs"]
 
 
+def test_max_rate_is_used_in_full() -> None:
+    """Where the server takes more, requests leave as fast as `max_rate` allows."""
+    run = simulate(pairs=50, concurrency=16, max_rate=10.0)
+    assert run.sent[-1].at - run.sent[0].at == pytest.approx(4.9, abs=0.1)
+
+
 TARGETS: dict[
     str, tuple[Callable[[], SimulatedServer], int, float, float]
 ] = {  # and pairs, ideal seconds, seconds of service
