@@ -126,7 +126,7 @@ def working(python: str | Path, name: str, url: str, number: int, count: int) ->
 
 
 def client(environment: str, name: str, count: int, in_flight: int = 1) -> Contestant:
-    """Measure a client against a server of its own that takes everything; bulk is given for 1,000 batches."""
+    """Measure a client against a server of its own that takes everything; bulk is scaled to 1,000 batches."""
 
     @contextmanager
     def opened() -> Iterator[Measure]:
@@ -234,7 +234,7 @@ def silent_prism(port: int) -> Command:
 
 
 def serving(environment: str, command: Callable[[int], Command], count: int) -> Contestant:
-    """Measure a mock under load over 16 connections, given for 1,000 requests."""
+    """Measure a mock under load over 16 connections, scaled to 1,000 requests."""
 
     @contextmanager
     def opened() -> Iterator[Measure]:

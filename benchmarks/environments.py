@@ -32,7 +32,7 @@ PACKAGES = {
 
 
 class UnavailableError(Exception):
-    """A contestant cannot be installed or does not work here; the text says why."""
+    """A contestant cannot be installed or does not work here; the text is the reason."""
 
 
 def python(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""A server that does nothing but respond, so that the clients are what is measured, and refuses if its URL says so.
+"""A server that does nothing but respond, so that the clients are what is measured; limits requests if its URL asks to.
 
 Below `/LIMIT/RUN`, each run meets a limit of its own; GET returns how many requests it has let through and refused:
 

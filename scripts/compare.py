@@ -171,7 +171,7 @@ def _shapes(schema: Schema) -> list[Shape]:
     """List the alternatives that a schema allows, each of one type; none where it allows nothing."""
     found: list[Shape] = []
     for schemas in _alternatives(schema):
-        # The library merges what the schemas say of a value itself; what is inside it has to be shown one by one.
+        # The library merges the constraints on a value itself; what is inside the value has to be shown one by one.
         values = [{key: value for key, value in one.items() if key not in _INSIDE} for one in schemas]
         form = canonicalize({"allOf": values}, validate_formats=True).to_json_schema()
         inside = _merged_inside(schemas)
@@ -202,7 +202,7 @@ def _alternatives(schema: Schema) -> Iterator[list[Shape]]:
 
 
 def _merged_inside(schemas: list[Shape]) -> Shape:
-    """Merge what schemas that must all hold say of the inside of a value."""
+    """Merge the properties and items of schemas that must all hold."""
     properties: dict[str, list[Schema]] = {}
     for name, schema in (item for one in schemas for item in one.get("properties", {}).items()):
         properties.setdefault(name, []).append(schema)
@@ -215,7 +215,7 @@ def _merged_inside(schemas: list[Shape]) -> Shape:
 
 
 def _by_type(form: Json, order: list[Json]) -> Iterator[Shape]:
-    """Split a schema in canonical form by type; the values of an enum come in a given order."""
+    """Split a schema in canonical form by type; the values of an enum come in the order of `order`."""
     if "anyOf" in form:
         for alternative in form["anyOf"]:
             yield from _by_type(alternative, order)
@@ -255,7 +255,7 @@ def compare(ours: Object, theirs: Object) -> list[SpecDifference]:
     try:
         return list(_compare(ours, theirs))
     except (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError) as error:
-        raise CompareError(f"What one document says of an operation is not valid OpenAPI ({error!r}).") from error
+        raise CompareError(f"An operation in one of the documents is not valid OpenAPI ({error!r}).") from error
 
 
 def _compare(ours: Object, theirs: Object) -> Iterator[SpecDifference]:

@@ -1,7 +1,7 @@
 """A pytest plugin that pauses coverage where it takes time and shows nothing: `make test` would take twice as long.
 
-It measures each test but the properties, which repeat an example, and contract_tests/, which look at the mock from
-outside; and no collection, for which all that is measured is loaded before.
+Not measured are collection, for which all of src/ is loaded before; properties, which repeat an example; and tests that
+reach src/ only as others do: those of contract_tests/, and of what scripts/ and docs/ hold.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ import mixpeek_batches
 
 _TRACERS = sys.gettrace(), threading.gettrace()
 _FOR_CHILDREN = "COVERAGE_PROCESS_CONFIG"
+_NOT_OF_SRC = {
+    f"test_{name}.py"
+    for name in ("chaos", "compare", "docs", "drift", "gate", "generated", "openapi", "release", "workflows")
+}
 
 
 def _measure(is_on: bool) -> None:
@@ -36,7 +40,7 @@ _measure(False)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Measure a test, and the processes that it starts, or neither."""
     is_property = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-    is_measured = not is_property and item.path.parent.name != "contract_tests"
+    is_measured = not is_property and item.path.parent.name == "tests" and item.path.name not in _NOT_OF_SRC
     for_children = os.environ.pop(_FOR_CHILDREN, "")
     if is_measured:
         os.environ[_FOR_CHILDREN] = for_children

@@ -8,7 +8,7 @@ from mixpeek_batches.mock import MockServer
 
 
 def main() -> None:
-    """Run the demonstration; an AssertionError says that it did not work."""
+    """Run the demonstration; raises AssertionError if it does not work."""
     with MockServer() as mock:
         mock.add_batch(
             "bkt_products",
@@ -20,7 +20,7 @@ def main() -> None:
         )
         running = mock.batch("bkt_products", "btch_123").status
         print(f"mixpeek-batches {mixpeek_batches.__version__}, a mock at {mock.url}, btch_123 is {running}")
-        print('Client(...).cancel_batch("bkt_products", "btch_123") gives')
+        print('Client(...).cancel_batch("bkt_products", "btch_123") returns')
         with Client(api_key=mock.api_key, base_url=mock.url) as client:
             task = client.cancel_batch("bkt_products", "btch_123")
         print(json.dumps(task.to_dict(), indent=2))

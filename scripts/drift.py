@@ -3,7 +3,7 @@
 Usage: python -m scripts.drift [UPSTREAM] [--json | --markdown] [--spec FILE]
 
 UPSTREAM is a file or a URL; without it, the setting `upstream` under `[tool.drift]` in pyproject.toml. Exit code 0: no
-difference; 1: differences; 2: the documents could not be compared, and one sentence says why.
+difference; 1: differences; 2: the documents could not be compared, with the reason in one sentence.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def main() -> None:
                 for name in changed
             )
             listing = "\n".join(f"  {PACKAGE}/{name}: {state}" for name, state in zip(changed, states, strict=True))
-            sys.exit(f"What is generated is not what {options.spec.name} says. Run `make generate`:\n{listing}")
+            sys.exit(f"The generated files differ from {options.spec.name}. Run `make generate`:\n{listing}")
         if changed:
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(Path(folder) / PACKAGE, target)

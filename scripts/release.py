@@ -99,7 +99,7 @@ def _dated_changelog(root: Path, wanted: str, date: str) -> str:
     if entry[1].lower() not in {"unreleased", wanted}:
         raise ScriptError(f"The newest entry of {CHANGELOG} is for {entry[1]}, not for {wanted}.")
     if not re.search(r"^[-*] \S", entry[3], re.MULTILINE):
-        raise ScriptError(f"The entry of {CHANGELOG} for {wanted} is empty: say what it brings.")
+        raise ScriptError(f"The entry of {CHANGELOG} for {wanted} is empty: list what it brings.")
     return text[: entry.start()] + f"## {wanted} ({date})" + text[entry.start(3) :]
 
 

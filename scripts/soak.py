@@ -92,7 +92,7 @@ def soak(seconds: float) -> list[str]:
 
 
 def main() -> int:
-    """Run for as long as the command line says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="Keep a mock under load, and watch memory and descriptors.")
     parser.add_argument("seconds", nargs="?", type=float, default=120.0, help="how long")
     wrong = soak(parser.parse_args().seconds)

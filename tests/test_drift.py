@@ -169,7 +169,7 @@ def same_task(payload: Any, client: Client) -> None:
 
 @pytest.mark.parametrize(("change", "survives"), [case[1:] for case in TASK], ids=[case[0] for case in TASK])
 def test_what_breaks_the_client_is_what_it_says(change: Change, survives: bool) -> None:
-    """Fed with what a moved document allows, the client loses nothing, unless the drift says that it breaks."""
+    """Fed with what a moved document allows, the client loses nothing, unless the report has that it breaks."""
     theirs = changed(change)
     breaks = [finding for finding in findings(OURS, theirs) if finding.meaning == "breaks the client"]
     assert bool(breaks) is not survives

@@ -29,7 +29,7 @@ class TaskStatus(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> TaskStatus | None:
-        """A server that knows more values than the contract does not break its clients."""
+        """Return a member for a value that the contract lacks, so that a newer server breaks no client."""
         if not isinstance(value, str):
             return None
         member = str.__new__(cls, value)
