@@ -236,6 +236,81 @@ def test_timeouts_stop_the_run() -> None:
         list(map(silent.record, [timeout] * 5))
 
 
+@contextlib.contextmanager
+def raw_server(*chunks: bytes) -> Iterator[str]:
+    """Serve one connection: read the head of a request, send the chunks, and close."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            for chunk in chunks:
+                connection.sendall(chunk)
+            connection.shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def test_informational_responses_are_skipped() -> None:
+    """Whichever they are, and however many within reason, the final response counts."""
+    hints = b"HTTP/1.1 100 Continue\r\n\r\n" + b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 3
+    request = Request(method="POST", path="/x")
+    with raw_server(hints, NOT_FOUND) as url, Wire(url) as wire:
+        response = wire.send(request)
+    assert (response.status, response.body, response.failure) == (404, b"{}", None)
+    with raw_server(hints, NOT_FOUND) as url, Wire(url) as wire:
+        assert wire.framing_problem(request) is None
+    with raw_server(hints * 20) as url, Wire(url) as wire:
+        assert "more than 20 informational responses" in str(wire.send(request).failure)
+
+
+def test_response_before_the_end_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that responds early and closes has responded."""
+    with raw_server(NOT_FOUND) as url, Wire(url) as wire:
+        send = wire._connection.endheaders
+
+        def send_and_break(*args: Any, **kwargs: Any) -> None:
+            send(*args, **kwargs)
+            raise BrokenPipeError  # which is up to the kernel
+
+        monkeypatch.setattr(wire._connection, "endheaders", send_and_break)
+        response = wire.send(Request(method="POST", path="/x", body=b"{}", send_length=False))
+    assert (response.status, response.failure) == (404, None)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "good"),
+    [
+        ("application/json", True),
+        ("Application/JSON; charset=UTF8", True),
+        ('application/json; odata=minimal; charset="utf-8"', True),
+        ("application/json; charset=latin-1", False),
+        ("application/json; charset=none", False),
+        ("application/jsonp", False),
+        ("text/json", False),
+        ("", False),
+    ],
+)
+def test_parameters_of_json(media_type: str, good: bool) -> None:
+    """Parameters are allowed, another charset is not."""
+    checks: list[bool] = []
+
+    def check(ok: bool, expected: object, found: object) -> bool:
+        checks.append(ok)
+        return ok
+
+    response = Response(status=404, headers=(("content-type", media_type),), body=b"{}")
+    c.content_type.function(Request(method="POST", path="/x"), response, check)
+    assert checks == [good]
+
+
 def test_responses_of_gateways_are_listed() -> None:
     """What a gateway refuses on its own account counts for nothing and is listed by clause; a key in it counts."""
 

@@ -21,7 +21,9 @@ import attrs
 
 KEY_VARIABLE = "MIXPEEK_API_KEY"
 TIMEOUT = 15.0  # seconds for one response
+_MOST_INFORMATIONAL = 20  # responses before the final one
 _LARGE = 4000  # bytes of a path, or of all headers, that a gateway may find too many
+MANY_KILOBYTES = "many kilobytes"
 _GATEWAY_MAY_REFUSE = {
     "an encoded slash or backslash": r"(?i)%(25)*(2F|5C)|\\",
     "a NUL or another control character": r"(?i)%[01][0-9A-F]|%7F",
@@ -70,7 +72,7 @@ class Request:
             if re.search(pattern, path):
                 return reason
         if len(self.path) > _LARGE or sum(len(value) for _, value in self.headers) > _LARGE:
-            return "many kilobytes"
+            return MANY_KILOBYTES
         try:
             unquote_to_bytes(path).decode()
         except UnicodeDecodeError:
@@ -95,6 +97,7 @@ class Request:
         if self.header("accept") is None:
             words += ["-H", "Accept:"]
         if self.body:
+            words += [] if self.send_length else ["-H", "'Transfer-Encoding: chunked'"]
             words += ["--data-binary", f'"{with_key[self.body]}"' if self.body in with_key else _quoted(self.body)]
             if self.header("content-type") is None:
                 words += ["-H", "Content-Type:"]
@@ -246,6 +249,18 @@ def connected(base_url: str, timeout: float = TIMEOUT) -> Iterator[socket.socket
             yield wrapped
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """Skips each informational response (RFC 9110, section 15.2); http.client skips none but 100."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MOST_INFORMATIONAL):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == 101:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"more than {_MOST_INFORMATIONAL} informational responses")
+
+
 class Wire:
     """A connection that is kept open between requests."""
 
@@ -255,6 +270,7 @@ class Wire:
         self._prefix = parts.path.rstrip("/")
         connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = connection(*_address(base_url), timeout=TIMEOUT)
+        self._connection.response_class = _FinalResponse
 
     def __enter__(self) -> Self:
         return self
@@ -283,7 +299,9 @@ class Wire:
                 connection.putheader("Content-Length", str(len(request.body)))
             elif request.body:
                 connection.putheader("Transfer-Encoding", "chunked")
-            connection.endheaders(request.body or None, encode_chunked=not request.send_length)
+            # A server may respond and close before it has the whole request (RFC 9112, section 9.5).
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.endheaders(request.body or None, encode_chunked=not request.send_length)
             response = connection.getresponse()
         except TimeoutError:
             return Response(failure=f"no response within {TIMEOUT:g} s", timed_out=True)
@@ -313,7 +331,7 @@ class Wire:
                     data += chunk
         except OSError as error:
             return None if data else f"no response: {error}"  # some servers keep it open, or end it with a reset
-        head, _, body = data.partition(b"\r\n\r\n")
+        head, _, body = re.sub(rb"^(HTTP/1\.[01] 1.*?\r\n\r\n)+", b"", data, flags=re.DOTALL).partition(b"\r\n\r\n")
         if request.method == "HEAD":
             return f"{len(body)} bytes after the headers" if body else None
         if re.match(rb"HTTP/1\.[01] 5(?!03)", head):

@@ -112,7 +112,7 @@ def checked_base_url(given: str | None, of_client: str = "", *, allow_http: bool
         url = httpx.URL(text.rstrip("/")) if _BASE_URL.fullmatch(text) else None
     except httpx.InvalidURL:
         url = None
-    if url is None or not 0 < (url.port or 443) < 65536:
+    if url is None or not 0 < (443 if url.port is None else url.port) < 65536:
         raise ConfigurationError(f"{name} must be like {DEFAULT_BASE_URL}, without ? and #, not {text!r}.")
     if url.scheme == "http" and not (allow_http or is_loopback(url)):
         raise ConfigurationError(
