@@ -285,7 +285,9 @@ def style(api: Api) -> None:
     unknown = api.unknown()
     api.expect(404, f"{unknown.path}?bucket_identifier={segment(batch.bucket)}&batch_id={segment(batch.batch)}&x=1")
     api.expect(404, f"{BatchRef(batch.bucket, unknown.batch).path}?batch_id={segment(batch.batch)}")
-    api.expect(status, batch, more=[("X-HTTP-Method-Override", b"GET")])
+    other_site = [("Origin", b"https://example.org"), ("Sec-Fetch-Site", b"cross-site")]
+    override = [(name, b"GET") for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")]
+    api.expect(status, batch, more=[*override, *other_site])
     api.expect(404, unknown, more=[(name, batch.path.encode()) for name in ("X-Original-URL", "X-Rewrite-URL")])
     first = segment(batch.batch[0])
     if len(first) == 1 and batch in api.target.known:
@@ -335,6 +337,15 @@ def body_means_nothing(api: Api) -> None:
         (("Content-Type", b"text/plain"), b"x" * 100),
     ):
         api.expect_no_effect(body=body, more=[media_type])
+    for headers, body in (
+        ([_JSON], b""),
+        ([_JSON], b"null"),
+        ([_JSON], b"\xff\xfe"),
+        ([("Content-Type", b"multipart/form-data")], b"x"),
+        ([("Content-Type", b"application/json; charset=none"), ("Content-Encoding", b"gzip")], b"x"),
+        ([], b"x"),
+    ):
+        api.expect(404, api.unknown(), body=body, more=headers)
     named = {"namespace": api.target.namespace, "x_namespace": api.target.namespace, "batch_id": batch.batch}
     options: dict[str, Any] = {"body": json.dumps(named).encode(), "more": [_JSON]}
     api.expect(404, BatchRef(batch.bucket, api.made_up()), **options)
@@ -389,6 +400,16 @@ def no_key(api: Api) -> None:
 
 
 @clause("published")
+def key_in_any_namespace(api: Api) -> None:
+    """A missing or wrong key is 401 with any namespace, an empty one or none, and 401 or 404 on an odd path."""
+    for key in (None, WRONG_KEY):
+        for namespace in (None, b"", api.target.other_namespace or api.made_up()):
+            api.expect(401, api.batch, key=key, namespace=namespace)
+        for path in (api.batch.path.replace("/buckets/", "/b%75ckets/"), api.batch.path.replace("/v1/", "/v1//")):
+            api.expect(401, path, 404, key=key)
+
+
+@clause("published")
 def other_scheme(api: Api) -> None:
     """With another scheme than Bearer: 401."""
     for value, bash in inputs.other_schemes(api.target.key):
@@ -418,18 +439,27 @@ def key_elsewhere(api: Api) -> None:
         ("X-API-Key", key),
         ("X-Auth-Token", key),
         ("X-Authorization", b"Bearer " + key),
-        ("Cookie", b"api_key=" + key + b"; session=" + key + b"; access_token=" + key),
+        ("Cookie", b"api_key=" + key + b"; session=" + key + b"; access_token=" + key + b"; token=" + key),
         ("Proxy-Authorization", b"Bearer " + key),
         ("X-Forwarded-For", b"127.0.0.1"),
         ("X-Original-Authorization", b"Bearer " + key),
     ):
         api.expect(401, api.batch, key=None, more=[header])
-    trusted = {"Origin": b"http://localhost", "X-Forwarded-User": b"admin", "X-Remote-User": b"admin"}
+    others = ("Api-Key", "ApiKey", "X-Access-Token", "X-Token", "X-Goog-Api-Key", "Ocp-Apim-Subscription-Key")
+    api.expect(401, api.batch, key=None, more=[(name, key) for name in others])
+    trusted = {
+        "Origin": b"http://localhost", "X-Forwarded-User": b"admin", "X-Remote-User": b"admin", "Remote-User": b"admin",
+        "X-Real-IP": b"127.0.0.1", "Forwarded": b"for=127.0.0.1", "X-Debug": b"1", "X-Internal": b"true",
+        "X-Original-URL": b"/health", "X-Middleware-Subrequest": b"middleware",
+    }  # fmt: skip
     api.expect(401, api.batch, key=None, more=[*trusted.items()])
+    if text.isascii() and text.isprintable() and not set(text) & set('"\\'):
+        api.expect(401, api.batch, key=None, body=b'{"api_key": "' + key + b'", "token": "' + key + b'"}', more=[_JSON])
     if re.fullmatch(r"[\w-]+", text, re.ASCII):
         api.expect(401, api.batch, key=None, body=b"api_key=" + key + b"&access_token=" + key, more=[_FORM])
     if not set(text) & set("&#%+?=;"):
-        api.expect(401, f"{api.batch.path}?api_key={text}&access_token={text}&token={text}", key=None)
+        query = "&".join(f"{name}={text}" for name in ("api_key", "access_token", "token", "key", "apikey"))
+        api.expect(401, f"{api.batch.path}?{query}", key=None)
 
 
 @clause("assumed")
@@ -476,6 +506,16 @@ def method(api: Api) -> None:
     api.expect(405, api.batch, 501, method="FOO")
 
 
+@clause("assumed", need.CANCELABLE, phases=("after",))
+def method_after_cancel(api: Api) -> None:
+    """Another method on a cancelled batch is 405, and changes nothing about it."""
+    batch, task = next(iter(api.tasks.items()))
+    for name in ("GET", "PUT", "DELETE"):
+        api.expect(405, batch, method=name)
+    again = api.expect(200, batch)
+    api.check(again.response.json_object() == task, again, "the same task", again.response)
+
+
 @clause("assumed")
 def method_before_key(api: Api) -> None:
     """Another method is 405 also without a key, or in a namespace that is unknown or not allowed."""
@@ -510,8 +550,9 @@ def key_before_batch(api: Api) -> None:
 @clause("assumed", need.FINISHED)
 def key_before_status(api: Api) -> None:
     """A wrong key is 401 also for a finished batch."""
-    for key in (WRONG_KEY, None):
-        api.expect(401, api.target.finished[0], key=key)
+    for batch in api.target.finished:
+        for key in (WRONG_KEY, None):
+            api.expect(401, batch, key=key)
 
 
 # Finished batches.
@@ -638,6 +679,7 @@ def identifier_exact(api: Api) -> None:
         for bucket in (*inputs.near(known.bucket)[::2], "*", "-"):
             api.expect(404, BatchRef(bucket, known.batch), *(api.merged_slashes if "/" in bucket else ()))
         api.expect(404, BatchRef(known.batch, known.bucket))
+        api.expect(404, BatchRef(known.bucket + known.batch[0], known.batch[1:] or MARK))
 
 
 @clause("published", need.NAMED, phases=BEFORE_AND_AFTER)

@@ -87,6 +87,7 @@ def near(name: str) -> list[str]:
         f"{name}*", f"{name}%", f"{name}\\", f"{name}/", f"/{name}", f"./{name}", f"x/../{name}",
         f"{name}\u200b", f"{name}\u0301", f"{name[:number]}0{name[number:]}", f"{name}.0", name.translate(digits),
         name.replace("_", "-"), name.replace("_", "%"), name.replace("_", ""),
+        f"{name[:-1]}_", f"{name[:-1]}?", f"{name[:-1]}.",
         f"{name[:-1]}%{ord(name[-1]):02X}",
         f"{chr(ord(name[0]) + 0xFEE0)}{name[1:]}",
         unicodedata.normalize("NFC", f"{name[0]}\u0301{name[1:]}"),

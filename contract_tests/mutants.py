@@ -503,6 +503,10 @@ responses(None, {
     "the key in a header": (
         lambda r: r.headers.update({"x-debug": r.asked["authorization"].encode("ascii", "replace").decode() or "none"}),
         c.key_not_repeated),
+    "403 for another site": (lambda r: "example.org" in r.asked["origin"] and r.error(403), c.style),
+    "GET of a cancelled batch 200": (
+        lambda r: r.asked.method == "GET" and r.asked.has_status("CANCELED") and r.set(status=200),
+        c.method_after_cancel),
     "400 for an unknown query": (lambda r: "x=1" in r.asked.query and r.error(400), c.style),
     "X-HTTP-Method-Override counts": (
         lambda r: r.asked["x-http-method-override"] == "GET" and r.error(405), c.style),
@@ -522,6 +526,8 @@ responses(None, {
 responses(None, {
     "400 for a body that is not valid JSON": lambda r: b"{not" in r.asked.body and r.error(400),
     "415 for plain text": lambda r: "text/plain" in r.asked["content-type"] and r.error(415),
+    "400 for JSON without a body": lambda r: "json" in r.asked["content-type"] and not r.asked.body and r.error(400),
+    "415 for multipart": lambda r: "multipart" in r.asked["content-type"] and r.error(415),
     "500 on an array": (lambda r: r.asked.body[:1] == b"[" and r.error(500), c.no_server_error),
     "500 on a body": (lambda r: r.asked.body and r.error(500), c.no_server_error),
 }, c.body_means_nothing)
@@ -672,9 +678,15 @@ requests({
     "a form has the key": lambda a: f"api_key={KEY}".encode() in a.body and a.accept(),
     "a proxy's user needs no key": lambda a: a["x-forwarded-user"] and a.accept(),
     "a page of this machine needs no key": lambda a: "localhost" in a["origin"] and a.accept(),
+    "a proxy on this machine needs no key": lambda a: a["x-real-ip"] == "127.0.0.1" and a.accept(),
+    "the key in X-Access-Token will do": lambda a: a["x-access-token"] == KEY and a.accept(),
+    "the key in JSON will do": lambda a: f'"api_key": "{KEY}"'.encode() in a.body and a.accept(),
 }, c.key_elsewhere)
 requests({
     "the key is not looked at": (lambda a: a.accept(), c.no_key),
+    "without a namespace no key is needed": (lambda a: not a["x-namespace"] and a.accept(), c.key_in_any_namespace),
+    "another namespace needs no key": (
+        lambda a: a["x-namespace"] == "empty_one" and a.accept(), c.key_in_any_namespace),
     "cancelled batches need no key": (lambda a: a.has_status("CANCELED") and a.accept(), c.no_key),
     "Basic with the key will do": (lambda a: a["authorization"].startswith("Basic ") and a.accept(), c.other_scheme),
     "a bare key will do": (lambda a: a["authorization"] == KEY and a.accept(), c.other_scheme),
@@ -759,6 +771,7 @@ requests({
     "identifiers in quotes": alike(lambda text: text.strip('"')),
     "identifiers without their prefix": alike(lambda text: text.removeprefix("btch_").removeprefix("bkt_")),
     "identifiers behind a dot segment": alike(lambda text: text.rpartition("/../")[2]),
+    "identifiers with a wildcard": alike(lambda text: f"{text[:-1]}*" if text[-1:] in "_?.129" else text),
     "identifiers with any punctuation": alike(unpunctuated),
     "identifiers without .json": (alike(lambda text: text.removesuffix(".json")), c.identifier_in_full),
     "identifiers without parameters": (alike(up_to(";")), c.identifier_in_full),

@@ -29,7 +29,7 @@ def key_forms(key: str) -> list[str]:
     """Return the forms in which a key may appear: itself, nearly itself, and thinly disguised."""
     cut = [key[:-4], key[4:]] if len(key) >= 16 else []
     forms = [key, key[:-1], key[1:], *cut, key[::-1], key.upper(), key.lower(), key.swapcase(), quote(key, safe="")]
-    forms.append(key.encode().hex())
+    forms += [key.encode().hex(), key.partition("_")[2], key.replace("_", "-"), " ".join(key)]
     for shift in range(3):  # base64 of a text that holds it, at each alignment
         coded = base64.b64encode(b"\0" * shift + key.encode() + b"\0" * ((-shift - len(key)) % 3)).decode()
         forms.append(coded[-(-8 * shift // 6) : 8 * (shift + len(key)) // 6])
