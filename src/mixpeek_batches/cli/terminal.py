@@ -21,6 +21,8 @@ def say(*lines: str) -> None:
 
 def escaped(text: str) -> str:
     """Escape everything that is not printable, so that text from elsewhere cannot control the terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
