@@ -15,12 +15,11 @@ from starlette.routing import Route
 
 from mixpeek_batches.errors import ConfigurationError
 
+from .app import ADMIN_PREFIX
 from .checks import call_with_fields
 from .endpoint import decoded
 from .responses import envelope
 from .state import MockState
-
-PREFIX = "/_mock/"
 
 
 class AdminAPI:
@@ -46,8 +45,8 @@ class AdminAPI:
         self.app = Starlette(routes=self._routes, exception_handlers=handlers)
 
     def _add(self, path: str, handler: Callable[[Request], Awaitable[Response]], **methods: str) -> None:
-        self._routes.append(Route(PREFIX + path, handler, methods=[*methods]))
-        self._paths[PREFIX + path] = " ".join(f"{method}: {text}." for method, text in methods.items())
+        self._routes.append(Route(ADMIN_PREFIX + path, handler, methods=[*methods]))
+        self._paths[ADMIN_PREFIX + path] = " ".join(f"{method}: {text}." for method, text in methods.items())
 
     async def _index(self, request: Request) -> Response:
         return _json({"api_key": self._state.api_key, **self._state.counts(), "paths": self._paths})
@@ -127,7 +126,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         message = f"{request.method} is not allowed on this path: use {(error.headers or {})['Allow']}."
     elif message == "Not Found":  # Starlette's own
-        message = f"There is no such path: GET {PREFIX} lists all paths."
+        message = f"There is no such path: GET {ADMIN_PREFIX} lists all paths."
     return _error(error.status_code, message, error.headers)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from urllib.parse import quote
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import endpoint
-from .admin import PREFIX, AdminAPI
 from .responses import error_response, send_response
 from .state import MockState
 
+ADMIN_PREFIX = "/_mock/"
 _MAX_BODY = 64 * 1024 * 1024  # bytes
 
 
@@ -31,7 +32,12 @@ class MockApp:
 
     def __init__(self, state: MockState) -> None:
         self.state = state
-        self._admin = AdminAPI(state).app
+
+    @functools.cached_property
+    def _admin(self) -> ASGIApp:
+        from .admin import AdminAPI  # noqa: PLC0415 - slow to load, and tests in Python have no use for it
+
+        return AdminAPI(self.state).app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection; see ASGI."""
@@ -54,7 +60,7 @@ class MockApp:
         if len(body) > _MAX_BODY:
             too_large = f"The body is larger than {_MAX_BODY:,} bytes: send it in parts."
             await send_response(send, error_response(413, too_large))
-        elif f"{path}/".startswith(PREFIX):
+        elif f"{path}/".startswith(ADMIN_PREFIX):
             await self._admin({**scope, "path": path, "root_path": "", "body": bytes(body)}, receive, send)
         else:
             await endpoint.serve(self.state, path, scope, receive, send)
