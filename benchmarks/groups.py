@@ -18,6 +18,7 @@ from benchmarks.contestants import (
     prism,
     process,
     serving,
+    silent_mock,
     silent_prism,
     tests,
 )
@@ -184,22 +185,23 @@ def _tests(count: int) -> Case:
 
 
 def _mock(count: int) -> Case:
-    what, ours, app = "1,000 responses of a mock", "`mixpeek-batches mock`", "a bare ASGI app under the same uvicorn"
-    loud, silent = "Prism", "Prism with its log off"
+    what, ours, silent = "1,000 responses of a mock", "`mixpeek-batches mock`", "`MockServer` in Python"
+    loud, quiet, app = "Prism", "Prism with its log off", "a bare ASGI app under the same uvicorn"
     return Case(
         {
             ours: serving("mock", our_mock, count),
             loud: serving("prism", prism, count // 2),
-            silent: serving("prism", silent_prism, count),
+            quiet: serving("prism", silent_prism, count),
+            silent: serving("mock", silent_mock, count),
             app: serving("mock", bare, count),
         },
         [
-            Row(f"{what}, ours with its log", ours, silent, 1.0, notable=True),
+            Row(f"{what}, ours with its log", ours, quiet, 1.0, notable=True),
             Row(f"{what}, both with their log", ours, loud, 1 / 2),
-            Row(what, ours, app, 1 / 0.8),
+            Row(f"{what}, without a log", silent, app, 1 / 0.8),
         ],
         rounds=9,
-        seconds=30,
+        seconds=90,
     )
 
 

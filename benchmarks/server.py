@@ -7,9 +7,10 @@ Below `/LIMIT/RUN`, each run meets a limit of its own; GET returns how many requ
 - `window-50-5-seconds`: 50 requests in each 5 seconds.
 - `places-4-0.1-seconds`: 4 requests in flight, each of which takes 0.1 seconds.
 
-Runs under uvicorn, in a process and an environment of its own; with `like-the-mock`, as our mock runs.
+Runs under uvicorn, in a process and an environment of its own. With `mock`, our mock runs in its place, as a test run
+starts it, and with `like-the-mock` a bare app as our mock runs.
 
-Usage: python benchmarks/server.py PORT [like-the-mock]
+Usage: python benchmarks/server.py PORT [mock BUCKET | like-the-mock]
 """
 
 import asyncio
@@ -116,17 +117,21 @@ def serve(port: int) -> None:
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def serve_like_the_mock(port: int) -> None:
-    """Serve until this process is ended, with all settings of our mock and none of its work."""
+def serve_mock(port: int, bucket: str | None) -> None:
+    """Serve our mock with ten batches until this process is ended; without a bucket, a bare app in its place."""
     from mixpeek_batches.mock import MockServer  # noqa: PLC0415 - only where it is installed
 
     class BareServer(MockServer):
         def app(self) -> Any:
             return app
 
-    with BareServer(port=port):
+    batches = [{"bucket_identifier": bucket, "batch_id": f"btch_{n}", "inputs": ["obj_1"]} for n in range(10)]
+    with MockServer(port=port, batches=batches) if bucket else BareServer(port=port):
         threading.Event().wait()
 
 
 if __name__ == "__main__":
-    (serve_like_the_mock if sys.argv[2:] else serve)(int(sys.argv[1]))
+    if sys.argv[2:]:
+        serve_mock(int(sys.argv[1]), sys.argv[3] if sys.argv[2] == "mock" else None)
+    else:
+        serve(int(sys.argv[1]))
