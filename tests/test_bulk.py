@@ -275,6 +275,16 @@ def test_stale_connection(connect: Connect) -> None:
     assert [(type(result.error), result.attempts) for result in results] == [(type(None), 1), (APIConnectionError, 1)]
 
 
+def test_stale_connection_and_timeout(connect: Connect) -> None:
+    """A request in place of one on a stale connection counts as an attempt also if it times out, and only then."""
+    scripts: list[Script] = [response(), [RESET], response(), [HANG], response(), [RESET], [HANG]]
+    with Peer(*scripts) as peer, connect(peer.url, timeout=0.3, max_retries=1) as client:
+        results = list(client.cancel_batches(PAIRS[:4], concurrency=1))
+    assert len(peer.requests) == len(scripts) + 1
+    found = [(type(result.error), result.attempts) for result in results]
+    assert found == [(type(None), 1), (type(None), 2), (type(None), 2), (APITimeoutError, 3)]
+
+
 def test_429_holds_everything_back(connect: Connect) -> None:
     """After a 429 nothing is sent before its Retry-After is over."""
     arrivals: list[float] = []

@@ -249,6 +249,18 @@ class ThreadRun(_Run):
                 self._ended(*item)
 
 
+class Attempt:
+    """The attempt that one task of a run is making, if any.
+
+    Attributes:
+        deadline: When it is to end, on the clock of the event loop.
+        sent: How many requests it has sent.
+    """
+
+    deadline = math.inf
+    sent = 1
+
+
 class AsyncRun(_Run):
     """A run in the tasks of an event loop.
 
@@ -262,6 +274,8 @@ class AsyncRun(_Run):
         make_request: See _Run.
         send: Sends a request and waits for the outcome.
         runs: See _Run.
+        timeout: Seconds until an attempt is ended.
+        timed_out: Makes the error of an attempt that the deadline ended.
     """
 
     def __init__(
@@ -270,12 +284,17 @@ class AsyncRun(_Run):
         namespace: str | None,
         scheduler: Scheduler,
         make_request: Callable[[str, str, str | None], httpx.Request],
-        send: Callable[[httpx.Request], Awaitable[Outcome]],
+        send: Callable[[httpx.Request, Attempt], Awaitable[Outcome]],
         runs: set[AsyncRun],
+        timeout: float,
+        timed_out: Callable[[httpx.Request], MixpeekError],
     ) -> None:
         super().__init__(namespace, scheduler, make_request, runs)
         self._pairs = pairs
         self._send = send
+        self._timeout = timeout
+        self._timed_out = timed_out
+        self._attempts: dict[Attempt, anyio.CancelScope] = {}
         self._todo: deque[Job] = deque()
         self._idle: list[anyio.Event] = []  # of the tasks that wait for a job
         self._outcomes: deque[tuple[Job, Outcome | BaseException]] = deque()
@@ -303,6 +322,7 @@ class AsyncRun(_Run):
         if self._closed:
             raise ConfigurationError(CLOSED)
         pairs = None if isinstance(self._pairs, AsyncIterable) else iter(self._pairs)
+        self._new_event = type(anyio.Event())  # the kind of this event loop, which anyio would look up each time
         self._wake, self._wanted = anyio.Event(), anyio.Event()
         started, ended = anyio.Event(), anyio.Event()
         supervisor = await _start_task(self._supervise, started, ended)
@@ -345,14 +365,20 @@ class AsyncRun(_Run):
             del supervisor
 
     async def _supervise(self, started: anyio.Event, ended: anyio.Event) -> None:
+        """Hold the tasks, and end attempts at their deadlines: a scope and a timer for each would cost a lot."""
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
         try:
             async with anyio.create_task_group() as self._tasks:
                 started.set()
-                if self._over:  # before it began
-                    return
-                await anyio.sleep_forever()
+                while not self._over:
+                    now = anyio.current_time()
+                    for attempt, scope in self._attempts.items():
+                        if attempt.deadline <= now:
+                            attempt.deadline = math.inf
+                            scope.cancel()
+                    soonest = min((attempt.deadline for attempt in self._attempts), default=math.inf)
+                    await anyio.sleep(min(self._timeout, soonest - now))
         finally:
             ended.set()
 
@@ -365,24 +391,48 @@ class AsyncRun(_Run):
             self._tasks.start_soon(self._work)
 
     async def _work(self) -> None:
+        """Send one job after another, in a cancel scope that lasts until the deadline of one of them ends it."""
         import anyio  # noqa: PLC0415 - a program without an event loop need not load it
 
         while True:
-            while not self._todo:
-                wake = anyio.Event()
-                self._idle.append(wake)
-                await wake.wait()
-            job = self._todo.popleft()
-            assert job.request is not None
-            outcome: Outcome | BaseException
-            try:
-                outcome = await self._send(job.request)
-            except BaseException as error:  # a bug in a hook of the user's, or a task of theirs that was cancelled
-                if self._over:
-                    return
-                outcome = error  # raised where the results are read
-            self._outcomes.append((job, outcome))
-            self._wake.set()
+            attempt, job = Attempt(), None
+            with anyio.CancelScope() as scope:
+                self._attempts[attempt] = scope
+                while True:
+                    while not self._todo:
+                        await self._stay_idle()
+                    job = self._todo.popleft()
+                    assert job.request is not None
+                    attempt.deadline, attempt.sent = anyio.current_time() + self._timeout, 1
+                    outcome: Outcome | BaseException
+                    try:
+                        outcome = await self._send(job.request, attempt)
+                    except BaseException as error:  # a bug in a hook of the user's, or a task of theirs was cancelled
+                        if self._over:
+                            return
+                        if scope.cancel_called and isinstance(error, anyio.get_cancelled_exc_class()):
+                            raise
+                        outcome = error  # raised where the results are read
+                    attempt.deadline = math.inf
+                    self._finish(job, outcome)
+                    job = None
+            del self._attempts[attempt]
+            if job is not None:
+                assert job.request is not None
+                self._finish(job, (self._timed_out(job.request), attempt.sent))
+
+    async def _stay_idle(self) -> None:
+        wake = self._new_event()
+        self._idle.append(wake)
+        try:
+            await wake.wait()
+        finally:
+            if not wake.is_set():  # cancelled
+                self._idle.remove(wake)
+
+    def _finish(self, job: Job, outcome: Outcome | BaseException) -> None:
+        self._outcomes.append((job, outcome))
+        self._wake.set()
 
     async def _feed(self, pairs: AsyncIterator[Any]) -> None:
         """Advance asynchronous pairs, always in this task, because they may hold cancel scopes of their own."""
@@ -401,14 +451,14 @@ class AsyncRun(_Run):
 
     async def _receive(self) -> None:
         """Wait for an outcome or a pair, or until the scheduler wants to be asked again."""
-        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
-
         if not (self._outcomes or self._pairs_fetched or self._closed):
-            self._wake = anyio.Event()
+            self._wake = self._new_event()
             until = self._wait_until()
             if until == math.inf:
                 await self._wake.wait()
             else:
+                import anyio  # noqa: PLC0415 - a program without an event loop need not load it
+
                 with anyio.move_on_after(max(0.0, until - time.monotonic())):
                     await self._wake.wait()
 

@@ -22,9 +22,10 @@ class Body:
     """Collects the raw chunks of a body up to `MAX_BODY`. Its repr shows none of them."""
 
     def __init__(self, headers: httpx.Headers) -> None:
-        length = headers.get("content-length", "")
-        self._too_large = length.isdecimal() and (len(length) > 19 or int(length) > MAX_BODY)
-        self._encoding = headers.get("content-encoding", "identity").strip().lower()
+        known = {name.lower(): value for name, value in headers.raw}
+        length = known.get(b"content-length", b"")
+        self._too_large = length.isdigit() and (len(length) > 19 or int(length) > MAX_BODY)
+        self._encoding = known.get(b"content-encoding", b"identity").strip().lower()
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -50,7 +51,7 @@ class Body:
         if self._too_large:
             return None
         raw = b"".join(self._chunks)
-        if self._encoding not in {"gzip", "x-gzip"}:
+        if self._encoding not in {b"gzip", b"x-gzip"}:
             return raw
         try:
             unpacked = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(raw, MAX_BODY + 1)

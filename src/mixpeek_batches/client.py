@@ -21,9 +21,10 @@ from ._secrets import Secret
 from .errors import APIConnectionError, APITimeoutError, ConfigurationError, MixpeekError
 
 if TYPE_CHECKING:
+    import anyio
     from mixpeek_batches_api.models import TaskResponse
 
-    from ._bulk import AsyncRun, Outcome, ThreadRun
+    from ._bulk import AsyncRun, Attempt, Outcome, ThreadRun
     from ._scheduler import Scheduler
     from ._transports import AsyncTransport, InFlight, Pool, Transport
     from .results import CancelResult
@@ -562,7 +563,7 @@ class AsyncClient(_BaseClient):
         request = self._request(bucket_identifier, batch_id, namespace, timeout)
         retry = 0
         while True:
-            outcome, _ = await self._attempt(request, timeout)
+            outcome = await self._bounded_attempt(request, timeout)
             if not isinstance(outcome, MixpeekError):
                 return outcome
             wait = self._retry_in(outcome, retry, max_retries, bucket_identifier, batch_id)
@@ -594,11 +595,17 @@ class AsyncClient(_BaseClient):
         """
         from ._bulk import AsyncRun  # noqa: PLC0415 - not needed for a single call
 
-        async def send(request: httpx.Request) -> Outcome:
-            return await self._attempt(request, self._timeout, resend=self._max_retries > 0)
+        timeout, resend = self._timeout, self._max_retries > 0
 
-        scheduler = self._scheduler(concurrency, namespace, max_rate)
-        return AsyncRun(pairs, namespace or self._namespace, scheduler, self._request, send, self._runs).results()
+        async def send(request: httpx.Request, attempt: Attempt) -> Outcome:
+            return await self._attempt(request, timeout, attempt, resend=resend)
+
+        def timed_out(request: httpx.Request) -> MixpeekError:
+            return self._failure(request, time.monotonic() - timeout, timeout, TimeoutError(), closed=False)
+
+        scheduler, namespace = self._scheduler(concurrency, namespace, max_rate), namespace or self._namespace
+        run = AsyncRun(pairs, namespace, scheduler, self._request, send, self._runs, timeout, timed_out)
+        return run.results()
 
     async def _closing(self, seconds: float) -> bool:
         """Wait, and return whether the client was closed meanwhile."""
@@ -612,18 +619,37 @@ class AsyncClient(_BaseClient):
                 self._scopes.discard(scope)
         return self._pool.closed
 
+    async def _bounded_attempt(self, request: httpx.Request, timeout: float) -> TaskResponse | MixpeekError:
+        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
+
+        started = time.monotonic()
+        with anyio.move_on_after(timeout) as scope:
+            self._scopes.add(scope)
+            try:
+                return (await self._attempt(request, timeout, scope))[0]
+            finally:
+                self._scopes.discard(scope)
+        return self._failure(request, started, timeout, TimeoutError(), closed=self._pool.closed)
+
     async def _attempt(
-        self, request: httpx.Request, timeout: float, *, resend: bool = True
+        self, request: httpx.Request, timeout: float, scope: anyio.CancelScope | Attempt, *, resend: bool = True
     ) -> tuple[TaskResponse | MixpeekError, int]:
-        """Send a request, as Client._attempt does."""
+        """Send a request, as Client._attempt does.
+
+        Args:
+            request: The request.
+            timeout: Seconds.
+            scope: What ends it at its deadline.
+            resend: Send again, at once, where a kept connection turns out to have ended.
+        """
         if self._http is not None:
             self._check_open()
-            return await self._exchange(self._http, request, timeout), 1
+            return await self._exchange(self._http, request, timeout, scope), 1
         import anyio.lowlevel  # noqa: PLC0415 - a program without an event loop need not load it
 
         transport = self._pool.take(anyio.lowlevel.current_token())
         try:
-            outcome = await self._exchange(transport, request, timeout)
+            outcome = await self._exchange(transport, request, timeout, scope)
             if not isinstance(outcome, APIConnectionError) and not self._pool.closed:
                 self._pool.give_back(transport)
                 return outcome, 1
@@ -633,41 +659,40 @@ class AsyncClient(_BaseClient):
         await _close_shielded(transport)
         if not (resend and transport.was_stale and _is_lost(outcome)):
             return outcome, 1
-        return (await self._attempt(request, timeout, resend=False))[0], 2
+        if not isinstance(scope, anyio.CancelScope):
+            scope.sent = 2
+        return (await self._attempt(request, timeout, scope, resend=False))[0], 2
 
     async def _exchange(
-        self, sender: AsyncTransport | httpx.AsyncClient, request: httpx.Request, timeout: float
+        self,
+        sender: AsyncTransport | httpx.AsyncClient,
+        request: httpx.Request,
+        timeout: float,
+        scope: anyio.CancelScope | Attempt,
     ) -> TaskResponse | MixpeekError:
-        import anyio  # noqa: PLC0415 - a program without an event loop need not load it
-
         clock = _Clock()
-        error: Exception = TimeoutError()  # if the scope ends it
-        with anyio.move_on_after(timeout) as scope:
-            self._scopes.add(scope)
-            try:
-                if not isinstance(sender, httpx.AsyncClient):
-                    response = await sender.send(request)
-                else:
-                    response = await self._send_given(sender, request, timeout, scope)
-                try:
-                    if response.is_stream_consumed:
-                        body = Body.of_read(response)
-                    else:
-                        body = Body(response.headers)
-                        async for chunk in response.aiter_raw():
-                            if not body.add(chunk):
-                                break
-                finally:
-                    await response.aclose()
-            except httpx.HTTPStatusError:
-                raise
-            except _NETWORK_ERRORS as failed:
-                error = failed
+        try:
+            if not isinstance(sender, httpx.AsyncClient):
+                response = await sender.send(request)
             else:
-                return self._interpret(request, response, body, clock.started)
+                response = await self._send_given(sender, request, timeout, scope)
+            try:
+                if response.is_stream_consumed:
+                    body = Body.of_read(response)
+                else:
+                    body = Body(response.headers)
+                    async for chunk in response.aiter_raw():
+                        if not body.add(chunk):
+                            break
             finally:
-                self._scopes.discard(scope)
-        return self._failure(request, clock.started, timeout, error, closed=self._pool.closed)
+                await response.aclose()
+        except httpx.HTTPStatusError:
+            raise
+        except _NETWORK_ERRORS as error:
+            failure = self._failure(request, clock.started, timeout, error, closed=self._pool.closed)
+        else:
+            return self._interpret(request, response, body, clock.started)
+        return failure
 
     async def _send_given(
         self, http: httpx.AsyncClient, request: httpx.Request, timeout: float, scope: Any

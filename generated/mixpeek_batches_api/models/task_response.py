@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
@@ -9,12 +9,6 @@ from attrs import field as _attrs_field
 from ..models.task_status import TaskStatus
 from ..models.task_type import TaskType
 from ..types import UNSET, Unset
-
-if TYPE_CHECKING:
-    from ..models.task_additional_data import TaskAdditionalData
-    from ..models.task_input import TaskInput
-    from ..models.task_output import TaskOutput
-
 
 T = TypeVar("T", bound="TaskResponse")
 
@@ -68,10 +62,6 @@ class TaskResponse:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        from ..models.task_additional_data import TaskAdditionalData  # noqa: PLC0415
-        from ..models.task_input import TaskInput  # noqa: PLC0415
-        from ..models.task_output import TaskOutput  # noqa: PLC0415
-
         task_id = self.task_id
 
         task_type = self.task_type.value
@@ -140,10 +130,6 @@ class TaskResponse:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
-        from ..models.task_additional_data import TaskAdditionalData  # noqa: PLC0415
-        from ..models.task_input import TaskInput  # noqa: PLC0415
-        from ..models.task_output import TaskOutput  # noqa: PLC0415
-
         d = dict(src_dict)
         task_id = d.pop("task_id")
 
@@ -247,3 +233,8 @@ class TaskResponse:
 
     def __contains__(self, key: str) -> bool:
         return key in self.additional_properties
+
+
+from ..models.task_additional_data import TaskAdditionalData
+from ..models.task_input import TaskInput
+from ..models.task_output import TaskOutput
