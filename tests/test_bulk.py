@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+import trio
 from bulk import Caller, each_loop, many, our_threads, run, wait_until
 from peer import HANG, RESET, TASK, Drip, Peer, ReceivedRequest, Script, echo, response
 
@@ -283,6 +285,41 @@ def test_stale_connection_and_timeout(connect: Connect) -> None:
     assert len(peer.requests) == len(scripts) + 1
     found = [(type(result.error), result.attempts) for result in results]
     assert found == [(type(None), 1), (type(None), 2), (type(None), 2), (APITimeoutError, 3)]
+
+
+@each_loop
+def test_response_at_the_deadline(driver: str) -> None:
+    """A response that arrives just as the deadline ends its attempt leaves the next batch all of its time."""
+
+    async def respond(request: httpx.Request) -> httpx.Response:
+        late = request.url.path.split("/")[5] == "late"
+        with anyio.CancelScope(shield=late):
+            await anyio.sleep(0.12 if late else 0)
+        return httpx.Response(200, json=TASK)
+
+    async def consume(client: AsyncClient) -> list[CancelResult]:
+        pairs = [("bkt_1", "quick" if number % 2 else "late") for number in range(100)]
+        return [result async for result in client.cancel_batches(pairs)]
+
+    transport = {"transport": httpx.MockTransport(respond)}
+    results = run(driver, consume, base_url=NOWHERE, http=transport, timeout=0.1, max_retries=0)
+    assert [result.error for result in results if result.batch_id == "quick"] == [None] * 50
+
+
+def test_timeout_in_a_nursery() -> None:
+    """A time-out is a result also where trio wraps the cancellation in an exception group."""
+
+    async def respond(_: httpx.Request) -> httpx.Response:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+        raise AssertionError
+
+    async def consume(client: AsyncClient) -> list[CancelResult]:
+        return [result async for result in client.cancel_batches(PAIRS[:2])]
+
+    transport = {"transport": httpx.MockTransport(respond)}
+    results = run("trio", consume, base_url=NOWHERE, http=transport, timeout=0.05, max_retries=0)
+    assert [type(result.error) for result in results] == [APITimeoutError] * 2
 
 
 def test_429_holds_everything_back(connect: Connect) -> None:

@@ -396,30 +396,30 @@ class AsyncRun(_Run):
 
         while True:
             attempt, job = Attempt(), None
-            with anyio.CancelScope() as scope:
-                self._attempts[attempt] = scope
-                while True:
-                    while not self._todo:
-                        await self._stay_idle()
-                    job = self._todo.popleft()
-                    assert job.request is not None
-                    attempt.deadline, attempt.sent = anyio.current_time() + self._timeout, 1
-                    outcome: Outcome | BaseException
-                    try:
+            failure: BaseException | None = None
+            try:
+                with anyio.CancelScope() as scope:
+                    self._attempts[attempt] = scope
+                    while not scope.cancel_called:  # else it would end the next attempt as well
+                        while not self._todo:
+                            await self._stay_idle()
+                        job = self._todo.popleft()
+                        assert job.request is not None
+                        attempt.deadline, attempt.sent = anyio.current_time() + self._timeout, 1
                         outcome = await self._send(job.request, attempt)
-                    except BaseException as error:  # a bug in a hook of the user's, or a task of theirs was cancelled
-                        if self._over:
-                            return
-                        if scope.cancel_called and isinstance(error, anyio.get_cancelled_exc_class()):
-                            raise
-                        outcome = error  # raised where the results are read
-                    attempt.deadline = math.inf
-                    self._finish(job, outcome)
-                    job = None
+                        attempt.deadline = math.inf
+                        self._finish(job, outcome)
+                        job = None
+            except BaseException as error:  # a bug in a hook of the user's, or a task of theirs was cancelled
+                if self._over:
+                    return
+                if job is None:
+                    raise
+                failure = error  # raised where the results are read
             del self._attempts[attempt]
             if job is not None:
                 assert job.request is not None
-                self._finish(job, (self._timed_out(job.request), attempt.sent))
+                self._finish(job, failure or (self._timed_out(job.request), attempt.sent))
 
     async def _stay_idle(self) -> None:
         wake = self._new_event()

@@ -45,6 +45,12 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._stopping.wait(), 1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        listeners = [listener for server in self.servers for listener in server.sockets]
+        with contextlib.suppress(NotImplementedError):  # on Windows
+            for listener in listeners:
+                asyncio.get_running_loop().remove_reader(listener)
+        for _ in range(2):  # asyncio would lose connections that it has accepted, but not set up yet
+            await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         # What is in flight may have an hour to go: it ends as if its client had gone.
@@ -164,12 +170,14 @@ class MockServer(MockState):
 
     def stop(self) -> None:
         """Stop listening and close every connection; does nothing if the mock is not running."""
-        if self._server is None or self._thread is None:
+        server, thread = self._server, self._thread
+        if server is None or thread is None:
             return
-        if self._server.started:
-            self._server.stop()
-        self._server.should_exit = True
-        self._thread.join(_START_OR_STOP_TIMEOUT)
+        if server.started:
+            server.stop()
+        else:  # after which uvicorn would leave out the shutdown of a server that has just started
+            server.should_exit = True
+        thread.join(_START_OR_STOP_TIMEOUT)
         self._server = self._thread = None
 
     def __enter__(self) -> Self:
