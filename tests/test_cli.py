@@ -165,8 +165,8 @@ def test_wrong_usage_is_exit_2(cli: Command, arguments: str, message: str) -> No
 
 
 def test_key_file_wins_over_the_environment(cli: Command) -> None:
-    """The line break at its end is no part of the key."""
-    path = cli.file(KEY + "\n", "key")
+    """The line break at its end is no part of the key, nor is the byte order mark of an editor."""
+    path = cli.file(f"\ufeff{KEY}\n", "key")
     assert cli("cancel", "b", "x1", "--api-key-file", path, MIXPEEK_API_KEY="sk_other").returncode == 0
     cli.mock.fail_next(401)
     assert f"Check the key in {path}." in cli("cancel", "b", "x1", "--api-key-file", path).stderr

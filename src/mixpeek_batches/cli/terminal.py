@@ -57,7 +57,7 @@ def read_text(path: Path) -> str:
         ConfigurationError: If it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigurationError(f"{path} cannot be read: {reason}.") from None
