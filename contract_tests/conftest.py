@@ -78,7 +78,8 @@ def process(mutant: str, folder: Path) -> Iterator[tuple[Path, str]]:
         path = folder / "real.toml"
         path.write_text(
             f'base_url = "{ready["url"]}"\nnamespace = "contract_tests"\nother_namespace = "empty_one"\n'
-            'cancelable = ["bkt_a/btch_1", "bkt_b/btch_2"]\nfinished = ["bkt_a/btch_9=COMPLETED"]\n'
+            'cancelable = ["bkt_a/btch_1", "bkt_b/btch_2"]\n'
+            'finished = ["bkt_a/btch_9=COMPLETED", "bkt_b/btch_8=DRAFT"]\n'
         )
         try:
             yield path, ready["api_key"]

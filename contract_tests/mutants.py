@@ -27,11 +27,10 @@ from mixpeek_batches.mock import MockServer
 
 from . import clauses as c
 from .clause import Clause
-from .scenario import MOCK_KEY, NAMESPACE, prepared_target
+from .scenario import KEY, MOCK_KEY, NAMESPACE, prepared_target
 
-KEY = f"{MOCK_KEY}_some"
-BUCKETS = {"btch_1": "bkt_a", "btch_2": "bkt_b", "btch_9": "bkt_a"}
-
+BUCKETS = {"btch_1": "bkt_a", "btch_2": "bkt_b", "btch_9": "bkt_a", "btch_8": "bkt_b"}
+DRAFT = ("bkt_b", "btch_8")
 
 Done = Any
 """What changes return, so that they can follow a condition in a lambda."""
@@ -317,6 +316,11 @@ def alike_namespace(normalize: Callable[[str], str]) -> Ask:
     return ask
 
 
+def called(word: str, name: Callable[[Incoming], object], find: Callable[[Incoming], object]) -> Ask:
+    """Find what a word stands for."""
+    return lambda asked: name(asked) == word and find(asked)
+
+
 def up_to(end: str) -> Callable[[str], str]:
     return lambda text: text.partition(end)[0]
 
@@ -353,6 +357,38 @@ def again(response: Outgoing) -> bool:
     before = response.asked.path in seen
     seen.add(response.asked.path)
     return before
+
+
+def replayed(*names: str) -> Change:
+    """Send attributes of the first response with an Idempotency-Key for each request that has it."""
+
+    def change(response: Outgoing) -> None:
+        if name := response.asked["idempotency-key"]:
+            first = {attribute: getattr(response, attribute) for attribute in names}
+            response.set(**response.asked.server.memory.setdefault(name, first))
+
+    return change
+
+
+def body_stays(asked: Incoming) -> Outgoing | None:
+    """Read the body of a request in chunks as the next request on its connection."""
+    memory = asked.server.memory
+    left, memory[asked.client] = memory.get(asked.client), asked["transfer-encoding"]
+    return Outgoing(asked, 400, {"content-type": "text/html"}, raw=b"<h1>no</h1>") if left else None
+
+
+def right_characters(response: Outgoing) -> None:
+    """Tell how many characters of a key are right."""
+    same = [one == other for one, other in zip(response.asked.key, KEY, strict=False)]
+    response.headers["x-checked"] = str([*same, False].index(False))
+
+
+def unescaped_path(response: Outgoing) -> None:
+    """Put an unknown path into the JSON as it is."""
+    if not response.asked.path.endswith("/cancel"):
+        path = unquote(response.asked.path).encode()
+        response.raw = json.dumps(response.body).replace('"message": "', '"message": "PATH ').encode()
+        response.raw = response.raw.replace(b"PATH", path)
 
 
 def session_cookie(response: Outgoing) -> None:
@@ -395,6 +431,13 @@ def under_load(number: int, change: Change) -> Change:
         memory["in flight"] -= 1
 
     return changed
+
+
+def refuse_odd(response: Outgoing) -> None:
+    """Refuse identifiers with control characters, and long ones."""
+    parts = [unquote(part) for part in response.asked.path.split("/")]
+    if response.status == 404 and any(len(part) > 255 or re.search(r"[\x00-\x1f\x7f]", part) for part in parts):
+        response.error(422)
 
 
 def compress(response: Outgoing) -> None:
@@ -504,6 +547,10 @@ responses(None, {
         lambda r: r.headers.update({"x-debug": r.asked["authorization"].encode("ascii", "replace").decode() or "none"}),
         c.key_not_repeated),
     "403 for another site": (lambda r: "example.org" in r.asked["origin"] and r.error(403), c.style),
+    "an Idempotency-Key gets the first response again": (replayed("status", "body"), c.request_id_means_nothing),
+    "an Idempotency-Key gets the first task again": (replayed("body"), c.request_id_means_nothing),
+    "409 for a second Idempotency-Key": (
+        lambda r: r.asked["idempotency-key"] and again(r) and r.error(409), c.request_id_means_nothing),
     "GET of a cancelled batch 200": (
         lambda r: r.asked.method == "GET" and r.asked.has_status("CANCELED") and r.set(status=200),
         c.method_after_cancel),
@@ -576,6 +623,12 @@ responses(401, {
     "the status before the key": (lambda r: "btch_9" in r.asked.path and r.error(400), c.key_before_status),
     "a 401 tells whether the batch is there": (
         lambda r: r.asked.exists and r.in_error(details={"batch": "known"}), c.key_before_batch),
+    "a 401 has the realm of a namespace that is there": (
+        lambda r: r.asked["x-namespace"] in {"empty_one", "forbidden_one"}
+        and r.headers.update({"www-authenticate": "Bearer realm=known"}), c.key_in_any_namespace),
+    "a 401 tells how near the key is": (right_characters, c.key_in_full),
+    "the key without its prefix in a 401": (
+        lambda r: r.in_error(message=f"not {KEY.rpartition('_')[2]}"), c.key_not_repeated),
 })
 responses(404, {
     "no content type on errors": (lambda r: r.headers.pop("content-type"), c.content_type),
@@ -586,6 +639,11 @@ responses(404, {
     "the envelope's status is always 500": (lambda r: r.body.update(status=500), c.envelope_status),
     "success true in an error": (lambda r: r.body.update(success=True), c.error_envelope, c.envelope_status),
     "errors with status 200": (lambda r: r.set(status=200), c.unknown_batch),
+    "an unknown path is repeated unescaped": (unescaped_path, c.json_),
+    "the namespace in a 404": (lambda r: r.in_error(message=f"no {r.asked['x-namespace']}"), c.key_not_repeated),
+    "the bucket in a 404": (lambda r: r.in_error(message=f"no {r.asked.batch[0]}"), c.key_not_repeated),
+    "the batch in a 404": (lambda r: r.in_error(message=f"no {r.asked.batch[1]}"), c.key_not_repeated),
+    "the query in a 404": (lambda r: r.in_error(message=f"no {r.asked.query}"), c.key_not_repeated),
     "400 for an unknown path": (lambda r: not r.asked.path.endswith("/cancel") and r.error(400), c.unknown_path),
     "422 for any body": (lambda r: r.asked.body and r.error(422), c.body_means_nothing),
     "the type of an error in another language": (
@@ -602,12 +660,20 @@ responses(404, {
     "a 404 of another type for what is elsewhere":
         lambda r: r.asked.exists and r.asked["x-namespace"] == "empty_one" and r.in_error(type="WrongNamespaceError"),
     "a 404 has a header for what is elsewhere": lambda r: r.asked.exists and r.headers.update({"x-shard": "3"}),
+    "a 404 has an ETag for what is elsewhere":
+        lambda r: r.asked.exists and r.headers.update({"etag": str(time.monotonic_ns())}),
+    "a 404 is longer for what is elsewhere":
+        lambda r: r.asked.exists and r.set(raw=json.dumps(r.body).encode() + b" "),
+    "a 404 lists the namespaces":
+        lambda r: "contract-test-" in r.asked["x-namespace"] and r.in_error(details={"known": ["forbidden_one"]}),
+    "a 404 proposes a namespace":
+        lambda r: r.asked["x-namespace"].startswith(NAMESPACE[:-1]) and r.in_error(message=f"{NAMESPACE}?"),
 }, c.elsewhere_tells_nothing)
 responses(405, {
     "404 for another method": lambda r: r.error(404),
     "OPTIONS gives 200": lambda r: r.asked.method == "OPTIONS" and r.set(status=200),
     "OPTIONS gives 204 to whoever asks": lambda r: r.asked.method == "OPTIONS" and r.set(status=204),
-    "OPTIONS asks for the batch first": lambda r: r.asked.method == "OPTIONS" and not r.asked.exists and r.error(404),
+    "OPTIONS gives 204 to a page": lambda r: r.asked["access-control-request-method"] and r.set(status=204),
     "HEAD gives 200": lambda r: r.asked.method == "HEAD" and r.set(status=200),
     "TRACE repeats the request": (
         lambda r: r.asked.method == "TRACE" and r.set(status=200, raw=repr(r.asked.headers).encode()),
@@ -621,8 +687,11 @@ responses(405, {
 responses(405, {
     "HEAD tells by a header":
         lambda r: r.asked.method == "HEAD" and r.asked.exists and r.headers.update({"x-batch": "here"}),
+    "OPTIONS asks for the batch first": lambda r: r.asked.method == "OPTIONS" and not r.asked.exists and r.error(404),
     "GET tells in its details": lambda r: r.in_error(details={"found": r.asked.exists}),
     "OPTIONS tells by its Allow": lambda r: r.asked.exists and r.headers.update(allow="POST, OPTIONS"),
+    "a page's OPTIONS tells by its headers": lambda r: r.asked["access-control-request-method"] and r.asked.exists
+        and r.headers.update({"access-control-allow-origin": "*"}),
 }, c.method_tells_nothing)
 # What only the state behind the server shows.
 responses(200, {
@@ -670,6 +739,7 @@ requests({
     "Bearer twice": lambda a: a.key == f"Bearer {KEY}" and a.accept(),
     "a key in base64": lambda a: a.key == base64.b64encode(KEY.encode()).decode() and a.accept(),
     "a key as a parameter": lambda a: a.key == f'token="{KEY}"' and a.accept(),
+    "more than the key will do for a draft": lambda a: a.batch == DRAFT and a.key.startswith(KEY) and a.accept(),
 }, c.key_in_full)
 requests({
     "the key in X-API-Key will do": lambda a: a["x-api-key"] == KEY and a.accept(),
@@ -677,6 +747,7 @@ requests({
     "the key in a cookie will do": lambda a: KEY in a["cookie"] and a.accept(),
     "a form has the key": lambda a: f"api_key={KEY}".encode() in a.body and a.accept(),
     "a proxy's user needs no key": lambda a: a["x-forwarded-user"] and a.accept(),
+    "a page's preflight needs no key": lambda a: a["access-control-request-method"] and a.accept(),
     "a page of this machine needs no key": lambda a: "localhost" in a["origin"] and a.accept(),
     "a proxy on this machine needs no key": lambda a: a["x-real-ip"] == "127.0.0.1" and a.accept(),
     "the key in X-Access-Token will do": lambda a: a["x-access-token"] == KEY and a.accept(),
@@ -684,6 +755,10 @@ requests({
 }, c.key_elsewhere)
 requests({
     "the key is not looked at": (lambda a: a.accept(), c.no_key),
+    "no key with an X-Request-Id that was used": (
+        remember("authorization", lambda a: a["x-request-id"] and KEY in a["authorization"],
+                 lambda a: a["x-request-id"]),
+        c.request_id_means_nothing),
     "without a namespace no key is needed": (lambda a: not a["x-namespace"] and a.accept(), c.key_in_any_namespace),
     "another namespace needs no key": (
         lambda a: a["x-namespace"] == "empty_one" and a.accept(), c.key_in_any_namespace),
@@ -750,12 +825,19 @@ requests({
     "an unknown namespace is the default": (
         lambda a: a["x-namespace"].startswith("contract-test-") and a.find(), c.unknown_namespace),
     "other namespaces see the batches": (lambda a: a["x-namespace"] == "empty_one" and a.find(), c.other_namespace),
-    "a forbidden namespace is unknown": (lambda a: a["x-namespace"] == "forbidden" and a.lose(), c.forbidden_namespace),
+    "a forbidden namespace is unknown": (
+        lambda a: a["x-namespace"] == "forbidden_one" and a.lose(), c.forbidden_namespace),
     "no namespace by id": (lambda a: a["x-namespace"].startswith("ns_") and a.lose(), c.namespace_by_id),
     "the bucket is not looked at": (lambda a: a.exists and a.find_bucket(), c.unknown_bucket, c.other_bucket),
     "batches of other buckets are found": (
         lambda a: a.exists and a.batch[0] in BUCKETS.values() and a.find_bucket(), c.other_bucket),
     "any bucket, by a dash": (lambda a: a.exists and a.batch[0] == "-" and a.find_bucket(), c.identifier_exact),
+    "drafts are in every bucket": (lambda a: a.batch[1] == DRAFT[1] and a.find_bucket(), c.unknown_bucket),
+    "drafts are in another namespace": (
+        lambda a: a.batch == DRAFT and a["x-namespace"] == "empty_one" and a.find(), c.other_namespace),
+    "drafts are in every namespace": (lambda a: a.batch == DRAFT and a.find(), c.unknown_namespace),
+    "drafts in any case": (lambda a: a.batch[1].lower() == DRAFT[1] and a.address(*DRAFT), c.identifier_exact),
+    "the body of chunks stays in the connection": (body_stays, c.length_unannounced),
     "the id of its task will do": (by_task_id, c.task_is_no_batch),
 })
 requests({
@@ -778,6 +860,14 @@ requests({
     "identifiers up to a comma": (alike(up_to(",")), c.identifier_in_full),
     "identifiers up to a NUL": (alike(up_to("\0")), c.identifier_in_full),
 }, c.identifier_exact)
+for one_word in ("latest", "all", "null", "undefined", "0"):
+    requests({
+        f"a batch called {one_word}": called(one_word, lambda a: a.batch[1], lambda a: a.address("bkt_a", "btch_9")),
+        f"a bucket called {one_word}": called(one_word, lambda a: a.exists and a.batch[0], lambda a: a.find_bucket()),
+    }, c.identifier_exact)
+    requests({
+        f"a namespace called {one_word}": called(one_word, lambda a: a["x-namespace"], lambda a: a.find()),
+    }, c.namespace_exact)
 requests({
     "batch ids compared by their beginning":
         alike(lambda text: next((known for known in BUCKETS if text.startswith(known)), text)),
@@ -791,16 +881,15 @@ requests({
     "namespaces in any case": alike_namespace(str.lower),
     "namespaces without accents": alike_namespace(unaccented),
     "namespaces by their number": alike_namespace(numbered),
-    "namespaces without parameters": alike_namespace(up_to(";")),
     "namespaces without slashes": alike_namespace(lambda text: text.strip("/")),
     "namespaces with any punctuation": alike_namespace(unpunctuated),
     "namespaces with or without ns_": alike_namespace(lambda text: text.removeprefix("ns_")),
     "namespaces in quotes": alike_namespace(lambda text: text.strip('"')),
-    "a namespace called null": lambda a: a["x-namespace"] == "null" and a.find(),
 }, c.namespace_exact)
 requests({
     "the first of several namespaces": alike_namespace(up_to(",")),
     "the last of several namespaces": alike_namespace(lambda text: text.rpartition(",")[2]),
+    "namespaces without parameters": alike_namespace(up_to(";")),
     "namespaces up to a colon": alike_namespace(up_to(":")),
 }, c.unknown_namespace)
 # fmt: on
@@ -811,6 +900,7 @@ HARMLESS: dict[str, Mutant] = {
     "the first namespace counts": Mutant(ask=pick(0, "x-namespace")),
     "the last namespace counts": Mutant(ask=pick(-1, "x-namespace")),
     "bodies are compressed": Mutant(change=compress),
+    "422 for what no identifier can be": Mutant(change=refuse_odd),
 }
 """What a correct server may do, and the mock does not."""
 

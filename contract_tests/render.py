@@ -54,7 +54,8 @@ def explained(result: ClauseResult) -> str:
     breach = result.breach
     if breach is None:
         return ""
-    lines = [f"expected {breach.expected}", f"got      {breach.got}", result.frequency, breach.request, breach.curl]
+    lines = [f"expected {breach.expected}", f"got      {breach.got}", result.frequency]
+    lines += [breach.state, breach.request, breach.curl]
     return "\n".join(filter(None, lines))
 
 

@@ -356,8 +356,8 @@ def test_pace_is_kept(clock: VirtualTime) -> None:
 @pytest.mark.parametrize("key", ["sk_Aa0-Bb1_Cc2.Dd3/Ee4=", MOCK_KEY])
 def test_bash_writes_what_was_sent(key: str) -> None:
     """How the report writes a wrong key is, in bash, the bytes that were sent."""
-    rows = [*((text.encode(), written) for text, written in inputs.wrong_keys(key, range(len(key)))),
-            *inputs.other_schemes(key)]  # fmt: skip
+    keys = [*inputs.wrong_keys(key), *inputs.one_character_changed(key, range(len(key)))]
+    rows = [*((text.encode(), written) for text, written in keys), *inputs.other_schemes(key)]
     script = "\n".join(f'printf "%s\\n" "{written}"' for _, written in rows)
     done = bash(script, key)
     assert done.split(b"\n")[:-1] == [text for text, _ in rows]

@@ -15,7 +15,7 @@ import ssl
 import zlib
 from collections.abc import Iterator
 from typing import Any, Self
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 import attrs
 
@@ -23,6 +23,7 @@ KEY_VARIABLE = "MIXPEEK_API_KEY"
 TIMEOUT = 15.0  # seconds for one response
 _MOST_INFORMATIONAL = 20  # responses before the final one
 _LARGE = 4000  # bytes of a path, or of all headers, that a gateway may find too many
+_LONG = 255  # characters of an identifier that an API may find too many
 MANY_KILOBYTES = "many kilobytes"
 _GATEWAY_MAY_REFUSE = {
     "an encoded slash or backslash": r"(?i)%(25)*(2F|5C)|\\",
@@ -61,6 +62,17 @@ class Request:
     def header(self, name: str) -> bytes | None:
         """Return the value of a header."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    @functools.cached_property
+    def texts(self) -> frozenset[str]:
+        """What a response may repeat of it: the segments of its path, encoded or not, its namespace and its key."""
+        parts = [*self.path.split("/"), *(value.decode("latin-1").removeprefix("Bearer ") for _, value in self.headers)]
+        return frozenset(text for part in parts for text in (part, unquote(part)) if text)
+
+    @functools.cached_property
+    def may_be_invalid(self) -> bool:
+        """Whether it names something with a control character, or with more than 255 characters."""
+        return any(len(text) > _LONG or re.search(r"[\x00-\x1f\x7f]", text) for text in self.texts)
 
     @functools.cached_property
     def gateway_reason(self) -> str:
