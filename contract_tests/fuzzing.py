@@ -159,10 +159,15 @@ def _compare(api: Api, exchange: Exchange) -> None:
     in_namespace = (request.header("x-namespace") or b"").decode() == (target.namespace or "")
     batch = next((batch for batch in target.known if in_namespace and batch.path == request.path), None)
     if batch is None:
-        api.report.check(c.unknown_batch, response.status == 404, exchange, "404", response)
-    elif batch in api.tasks:
-        ok = response.status == 200 and response.json_object() == api.tasks[batch]
-        api.report.check(c.idempotent, ok, exchange, "200 and the same task", response)
-    elif batch in api.refused_as:
-        ok = response.status == 400 and named_statuses(response) == api.refused_as[batch]
-        api.report.check(c.finished_unchanged, ok, exchange, "400 and the same status", response)
+        clause, ok, expected = c.unknown_batch, response.status == 404, "404"
+    elif task := api.tasks.get(batch):
+        clause, ok = c.idempotent, response.status == 200 and response.json_object() == task
+        expected = "200 and the same task"
+    elif status := api.refused_as.get(batch):
+        clause, ok = c.finished_unchanged, response.status == 400 and named_statuses(response) == status
+        expected = "400 and the same status"
+    else:
+        return
+    if request.body or request.header("content-type"):
+        clause = c.body_means_nothing
+    api.report.check(clause, ok, exchange, expected, response)

@@ -146,6 +146,7 @@ def page(report: Report) -> str:
         counts=counts(report),
         kinds=kinds(report),
         gateways=gateways(report),
+        explained=explained,
     )
 
 

@@ -23,7 +23,8 @@ import trustme
 from . import clauses as c
 from . import inputs, session
 from .clause import Clause
-from .mutants import Ask, Incoming, Mutant, MutantServer, Outgoing
+from .mutants import BUCKETS, MUTANTS, Ask, Incoming, Mutant, MutantServer, Outgoing
+from .render import explained
 from .report import Report
 from .scenario import MOCK_KEY, prepared_target, run
 from .session import Session
@@ -204,6 +205,19 @@ def test_rate_limit_breaks_only_what_it_breaks(clock: VirtualTime) -> None:
     assert len(LIMITERS) <= refused <= 25, "without slowing down, there are more than 40"
 
 
+def test_breach_is_blamed_on_its_cause() -> None:
+    """A body that is not read, and not the request that it spoils; a first error, and not what is compared with it."""
+    with MutantServer(MUTANTS["the body of chunks stays in the connection"]) as server:
+        report = run(target(server), 1)
+    assert broken(report) == {c.length_unannounced}
+    assert "'Transfer-Encoding: chunked'" in explained(report.results[c.length_unannounced])
+    with MutantServer(Mutant(change=lambda response: response.error(400), status=200)) as server:
+        report = run(target(server), 1)
+    assert broken(report) >= {c.cancel, c.idempotent_simultaneous}
+    assert not broken(report) & {c.idempotent, c.one_task_each, c.no_mixing}
+    assert "while the batches under cancelable were being cancelled" in explained(report.results[c.cancel])
+
+
 def test_503_of_one_request_is_a_breach(clock: VirtualTime) -> None:
     """A request that always gets a 503, while others get through, brought it about."""
     with behind(lambda asked: Outgoing(asked, 503, {}, raw=b"") if "%F0%9F" in asked.path else None) as server:
@@ -329,7 +343,7 @@ def test_near_misses_need_an_account_of_ones_own() -> None:
     """Without own_account, every identifier that is not configured has the mark of the tests."""
 
     def near_misses(server: MutantServer) -> list[str]:
-        own = {"bkt_a", "bkt_b", "btch_1", "btch_2", "btch_9"}
+        own = {*BUCKETS, *BUCKETS.values()}
         return [
             request.path
             for request in server.requests
@@ -401,7 +415,7 @@ def test_curl_repeats_the_request(report: Report) -> None:
         pytest.skip("curl is not installed")
     kinds: dict[object, Request] = {}
     for request in (exchange.request for exchange in report.exchanges):
-        if request.send_length or not request.body:  # curl sends no chunks
+        if request.send_length or not request.body:  # the recorder reads no chunks
             names = tuple(name for name, _ in request.headers)
             kinds[request.clause, request.method, request.gateway_reason, names, request.path.count("?")] = request
     Recorder.requests = []
