@@ -18,7 +18,7 @@ from .wire import Exchange, Response, Wire
 
 _SAMPLES = 5  # finished batches, where each is asked for
 _REPEATED = 5  # times that a difference must be there again
-_VARIABLE = re.compile("^(date|age|content-length|keep-alive)$|time|duration|elapsed")  # headers that tell the time
+_VARIABLE = re.compile("^(date|age|content-length|connection|keep-alive)$|time|duration|elapsed")
 
 
 class Api(Session):
@@ -50,11 +50,11 @@ class Api(Session):
         """Record whether the running clause held."""
         self.report.check(self._running, ok, exchange, expected, got)
 
-    def ask(self, batch: BatchRef | str, *, wire: Wire | None = None, **options: Any) -> Exchange:
-        """Send a request; see Session.request for the options."""
-        return self.send(self.request(batch, **options), wire=wire)
+    def ask(self, batch: BatchRef | str | None = None, *, wire: Wire | None = None, **options: Any) -> Exchange:
+        """Send a request, for the next batch if none is given; see Session.request for the options."""
+        return self.send(self.request(batch or self.next_batch(), **options), wire=wire)
 
-    def expect(self, status: int, batch: BatchRef | str, *others: int, **options: Any) -> Exchange:
+    def expect(self, status: int, batch: BatchRef | str | None = None, *others: int, **options: Any) -> Exchange:
         """Send a request whose response must have a status code, or one of some others."""
         exchange = self.ask(batch, **options)
         # The contract has 422, and leaves open which identifiers are invalid.
@@ -119,6 +119,14 @@ class Api(Session):
                 others.append(self.ask(**plain(), **options))
             differences = _differences(exchanges, others)
             self.check(not differences, exchanges[0], "the response for what does not exist", differences)
+            if differences:
+                return
+
+    def expect_unseen(
+        self, status: int, batches: Iterable[BatchRef], unknown: Callable[[], BatchRef], **options: Any
+    ) -> None:
+        """Expect for batches that exist somewhere the response, all of it, for one that does not."""
+        self.expect_alike(status, [{"batch": batch} for batch in batches], lambda: {"batch": unknown()}, **options)
 
 
 def named_statuses(response: Response) -> list[str]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import attrs
 import jinja2
 from rich.console import Console
 from rich.table import Table
@@ -127,9 +128,7 @@ def as_json(report: Report) -> dict[str, Any]:
             }
             for result in report.results.values()
         ],
-        "differences": None if differences is None else [
-            {"clause": d.clause, "what": d.what, "real": d.real, "mock": d.mock, "curl": d.curl} for d in differences
-        ],
+        "differences": None if differences is None else [attrs.asdict(difference) for difference in differences],
     }  # fmt: skip
 
 

@@ -8,7 +8,6 @@ import itertools
 import os
 import shutil
 import socket
-import ssl
 import subprocess
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import attrs
 import pytest
 import trustme
+import uvicorn
 
 from . import clauses as c
 from . import inputs, session
@@ -72,50 +72,24 @@ def broken(report: Report) -> set[Clause]:
 
 @contextlib.contextmanager
 def tls(server: MutantServer, folder: Path, host: str = "127.0.0.1") -> Iterator[int]:
-    """Speak TLS before a server, with a certificate of an authority that nothing trusts yet.
+    """Serve what a server serves over TLS, with a certificate of an authority that nothing trusts yet.
 
     Yields:
         The port.
     """
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(host, "localhost").configure_cert(context)
+    both = str(folder / "both.pem")
+    authority.issue_cert(host, "localhost").private_key_and_cert_chain_pem.write_to_path(both)
     listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def serve(plain: socket.socket) -> None:
-        port = int(server.url.rpartition(":")[2])
-        with (
-            contextlib.suppress(OSError),
-            context.wrap_socket(plain, server_side=True) as outer,
-            socket.create_connection(("127.0.0.1", port)) as inner,
-        ):
-            for one in (inner, outer):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            back = threading.Thread(target=pump, args=(inner, outer), daemon=True)
-            back.start()
-            pump(outer, inner)
-            back.join(5)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
+    outer = uvicorn.Server(uvicorn.Config(server.app(), ssl_certfile=both, ssl_keyfile=both, log_config=None))
+    thread = threading.Thread(target=outer.run, kwargs={"sockets": [listener]})
+    thread.start()
     try:
         yield listener.getsockname()[1]
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+        outer.should_exit = True
+        thread.join()
 
 
 def _has_ipv6() -> bool:
