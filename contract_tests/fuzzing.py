@@ -19,7 +19,7 @@ from schemathesis.transport.requests import RequestsTransport
 
 from . import clauses as c
 from .api import Api, named_statuses
-from .clause import CLAUSES
+from .clause import CLAUSES, Clause
 from .session import LIMITED, Stopped
 from .spec import CANCEL, PATH
 from .target import MARK
@@ -158,16 +158,16 @@ def _compare(api: Api, exchange: Exchange) -> None:
         return
     in_namespace = (request.header("x-namespace") or b"").decode() == (target.namespace or "")
     batch = next((batch for batch in target.known if in_namespace and batch.path == request.path), None)
+
+    def check(clause: Clause, ok: bool, expected: str) -> None:
+        told = c.body_means_nothing if request.body or request.header("content-type") else clause
+        api.report.check(told, ok, exchange, expected, response)
+
     if batch is None:
-        clause, ok, expected = c.unknown_batch, response.status == 404, "404"
-    elif task := api.tasks.get(batch):
-        clause, ok = c.idempotent, response.status == 200 and response.json_object() == task
-        expected = "200 and the same task"
-    elif status := api.refused_as.get(batch):
-        clause, ok = c.finished_unchanged, response.status == 400 and named_statuses(response) == status
-        expected = "400 and the same status"
-    else:
-        return
-    if request.body or request.header("content-type"):
-        clause = c.body_means_nothing
-    api.report.check(clause, ok, exchange, expected, response)
+        check(c.unknown_batch, response.status == 404, "404")
+    elif batch in api.tasks:
+        same = response.json_object() == api.tasks[batch]
+        check(c.idempotent, response.status == 200 and same, "200 and the same task")
+    elif batch in api.refused_as:
+        same = named_statuses(response) == api.refused_as[batch]
+        check(c.finished_unchanged, response.status == 400 and same, "400 and the same status")

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import gzip
 import json
+import operator
 import re
 import sys
 import time
@@ -334,10 +335,6 @@ def numbered(text: str) -> str:
     return re.sub(r"\d+", lambda match: str(int(match[0])), text)
 
 
-def unpunctuated(text: str) -> str:
-    return re.sub("[-_]", "", text)
-
-
 def by_task_id(asked: Incoming) -> None:
     """Find batches by the id of their task."""
     for batch in asked.server.batches:
@@ -383,12 +380,6 @@ def body_stays(asked: Incoming) -> Outgoing | None:
     memory = asked.server.memory
     left, memory[asked.client] = memory.get(asked.client), asked["transfer-encoding"]
     return Outgoing(asked, 400, {"content-type": "text/html"}, raw=b"<h1>no</h1>") if left else None
-
-
-def right_characters(response: Outgoing) -> None:
-    """Tell how many characters of a key are right."""
-    same = [one == other for one, other in zip(response.asked.key, KEY, strict=False)]
-    response.headers["x-checked"] = str([*same, False].index(False))
 
 
 def unescaped_path(response: Outgoing) -> None:
@@ -621,7 +612,8 @@ responses(401, {
     "a 401 has the realm of a namespace that is there": (
         lambda r: r.asked["x-namespace"] in {"empty_one", "forbidden_one"}
         and r.headers.update({"www-authenticate": "Bearer realm=known"}), c.key_in_any_namespace),
-    "a 401 tells how near the key is": (right_characters, c.key_in_full),
+    "a 401 tells how near the key is": (
+        lambda r: r.headers.update({"x-right": str(sum(map(operator.eq, r.asked.key, KEY)))}), c.key_in_full),
     "the key without its prefix in a 401": (
         lambda r: r.in_error(message=f"not {KEY.rpartition('_')[2]}"), c.key_not_repeated),
 })
@@ -836,24 +828,11 @@ requests({
     "the id of its task will do": (by_task_id, c.task_is_no_batch),
 })
 requests({
-    "identifiers in any case": alike(str.lower),
-    "identifiers without accents": alike(unaccented),
-    "identifiers in any width": alike(lambda text: unicodedata.normalize("NFKC", text)),
-    "identifiers by their number": alike(numbered),
     "identifiers without spaces around": alike(str.strip),
-    "identifiers without what cannot be seen": alike(lambda text: text.replace("\u200b", "")),
-    "identifiers decoded twice": alike(unquote),
-    "identifiers without slashes": alike(lambda text: text.strip("/")),
     "identifiers without the last newline": alike(lambda text: text.removesuffix("\n")),
-    "identifiers in quotes": alike(lambda text: text.strip('"')),
     "identifiers without their prefix": alike(lambda text: text.removeprefix("btch_").removeprefix("bkt_")),
-    "identifiers behind a dot segment": alike(lambda text: text.rpartition("/../")[2]),
     "identifiers with a wildcard": alike(lambda text: f"{text[:-1]}*" if text[-1:] in "_?.129" else text),
-    "identifiers with any punctuation": alike(unpunctuated),
     "identifiers without .json": (alike(lambda text: text.removesuffix(".json")), c.identifier_in_full),
-    "identifiers without parameters": (alike(up_to(";")), c.identifier_in_full),
-    "identifiers up to a comma": (alike(up_to(",")), c.identifier_in_full),
-    "identifiers up to a NUL": (alike(up_to("\0")), c.identifier_in_full),
 }, c.identifier_exact)
 for one_word in ("latest", "all", "null", "undefined", "0"):
     requests({
@@ -867,26 +846,29 @@ requests({
     "batch ids compared by their beginning":
         alike(lambda text: next((known for known in BUCKETS if text.startswith(known)), text)),
     "buckets compared by their end": alike(lambda text: text[-5:] if text.endswith(("bkt_a", "bkt_b")) else text),
-    "identifiers without a query": alike(up_to("?")),
-    "identifiers up to a colon": alike(up_to(":")),
-    "identifiers up to an at sign": alike(up_to("@")),
-    "identifiers up to a backslash": alike(up_to("\\")),
 }, c.identifier_in_full)
+for how, normalize in {
+    "in any case": str.lower,
+    "without accents": unaccented,
+    "in any width": lambda text: unicodedata.normalize("NFKC", text),
+    "by their number": numbered,
+    "without what cannot be seen": lambda text: text.replace("\u200b", ""),
+    "decoded twice": unquote,
+    "without slashes": lambda text: text.strip("/"),
+    "in quotes": lambda text: text.strip('"'),
+    "behind a dot segment": lambda text: text.rpartition("/../")[2],
+    "with any punctuation": lambda text: re.sub("[-_]", "", text),
+}.items():
+    requests({f"identifiers {how}": alike(normalize)}, c.identifier_exact)
+    requests({f"namespaces {how}": alike_namespace(normalize)}, c.namespace_exact)
+for end in ";,:?@\\\0":
+    requests({f"identifiers up to {end!r}": alike(up_to(end))}, c.identifier_in_full)
+    if end.isprintable():
+        requests({f"namespaces up to {end!r}": alike_namespace(up_to(end))}, c.unknown_namespace)
 requests({
-    "namespaces in any case": alike_namespace(str.lower),
-    "namespaces without accents": alike_namespace(unaccented),
-    "namespaces by their number": alike_namespace(numbered),
-    "namespaces without slashes": alike_namespace(lambda text: text.strip("/")),
-    "namespaces with any punctuation": alike_namespace(unpunctuated),
-    "namespaces with or without ns_": alike_namespace(lambda text: text.removeprefix("ns_")),
-    "namespaces in quotes": alike_namespace(lambda text: text.strip('"')),
-}, c.namespace_exact)
-requests({
-    "the first of several namespaces": alike_namespace(up_to(",")),
-    "the last of several namespaces": alike_namespace(lambda text: text.rpartition(",")[2]),
-    "namespaces without parameters": alike_namespace(up_to(";")),
-    "namespaces up to a colon": alike_namespace(up_to(":")),
-}, c.unknown_namespace)
+    "namespaces with or without ns_": (alike_namespace(lambda text: text.removeprefix("ns_")), c.namespace_exact),
+    "the last of several namespaces": (alike_namespace(lambda text: text.rpartition(",")[2]), c.unknown_namespace),
+})
 # fmt: on
 
 HARMLESS: dict[str, Mutant] = {
