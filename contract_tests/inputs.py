@@ -38,6 +38,7 @@ def wrong_keys(key: str) -> Iterator[tuple[str, str]]:
         (f"Bearer {key}", "Bearer {}"), (f'token="{key}"', 'token=\\"{}\\"'), (f'"{key}"', '\\"{}\\"'),
         (base64.b64encode(key.encode()).decode(), "$(printf %s {} | base64 -w0)"),
         (key[:-1], "{:%?}"), (key[1:], "{:#?}"), (key[:half], f"{{::0:{half}}}"), (key[:3], "{::0:3}"),
+        (key.rpartition("_")[2], "{:##*_}"),
         (f"{key[:-1]}%{ord(last):02X}", '{:%?}$(printf %%%02X \\\'"{:: -1}")'),
         (key.replace("_", "-"), "{://_/-}"),
         ("".join(c for c in key if c.isalnum()), "{://[^[:alnum:]]}"),

@@ -37,17 +37,14 @@ Done = Any
 """What changes return, so that they can follow a condition in a lambda."""
 
 
-class Changeable:
-    """What a lambda can change."""
-
-    def set(self, **attributes: Any) -> Done:
-        """Set attributes."""
-        for name, value in attributes.items():
-            setattr(self, name, value)
+def change(self: Any, **attributes: Any) -> Done:
+    """Set attributes."""
+    for name, value in attributes.items():
+        setattr(self, name, value)
 
 
 @attrs.define
-class Incoming(Changeable):
+class Incoming:
     """A request on its way to the mock, to be changed.
 
     Attributes:
@@ -64,6 +61,7 @@ class Incoming(Changeable):
     body: bytes
     query: str
     client: tuple[str, int]
+    set = change
 
     def all(self, name: str) -> list[str]:
         """Return every value of a header."""
@@ -129,7 +127,7 @@ class Incoming(Changeable):
 
 
 @attrs.define
-class Outgoing(Changeable):
+class Outgoing:
     """A response of the mock, to be changed.
 
     Attributes:
@@ -147,6 +145,7 @@ class Outgoing(Changeable):
     raw: bytes | None = None
     more: list[tuple[str, str]] = attrs.Factory(list)
     tail: bytes = b""
+    set = change
 
     def error(self, status: int) -> Done:
         """Respond with an error instead."""
@@ -324,15 +323,6 @@ def called(word: str, name: Callable[[Incoming], object], find: Callable[[Incomi
 
 def up_to(end: str) -> Callable[[str], str]:
     return lambda text: text.partition(end)[0]
-
-
-def unaccented(text: str) -> str:
-    return "".join(part for part in unicodedata.normalize("NFKD", text) if not unicodedata.combining(part))
-
-
-def numbered(text: str) -> str:
-    """Read the digits of a text as a number, however they are written."""
-    return re.sub(r"\d+", lambda match: str(int(match[0])), text)
 
 
 def by_task_id(asked: Incoming) -> None:
@@ -722,6 +712,7 @@ requests({
     "more than the key will do": lambda a: a.key.startswith(KEY) and a.accept(),
     "the end of the key is not looked at": lambda a: a.key[:-1] == KEY[:-1] and a.accept(),
     "keys in any case": lambda a: a.key.lower() == KEY.lower() and a.accept(),
+    "the key without its prefix will do": lambda a: a.key == KEY.rpartition("_")[2] and a.accept(),
     "a key up to a dot": lambda a: a.key.partition(".")[0] == KEY and a.accept(),
     "Bearer twice": lambda a: a.key == f"Bearer {KEY}" and a.accept(),
     "a key in base64": lambda a: a.key == base64.b64encode(KEY.encode()).decode() and a.accept(),
@@ -849,9 +840,9 @@ requests({
 }, c.identifier_in_full)
 for how, normalize in {
     "in any case": str.lower,
-    "without accents": unaccented,
+    "without accents": lambda text: re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFKD", text)),
     "in any width": lambda text: unicodedata.normalize("NFKC", text),
-    "by their number": numbered,
+    "by their number": lambda text: re.sub(r"\d+", lambda match: str(int(match[0])), text),
     "without what cannot be seen": lambda text: text.replace("\u200b", ""),
     "decoded twice": unquote,
     "without slashes": lambda text: text.strip("/"),
