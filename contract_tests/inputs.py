@@ -103,17 +103,6 @@ def near(name: str) -> list[str]:
     ]  # fmt: skip
 
 
-def near_paths(path: str, name: str) -> list[str]:
-    """Return what is nearly the path of a batch, with a name for what is too much in it."""
-    return [
-        path.replace("/cancel", "/CANCEL"), path.replace("/v1/", "/v2/"), path.replace("/v1/", "/V1/"), f"/x{path}",
-        f"{path}/x", f"{path}x", f"{path}.json", f"{path};x=1", path.replace("/buckets/", "/bucket/"),
-        path.removeprefix("/v1"), path.replace("/cancel", "/%63ancel/x"), path.removesuffix("/cancel"),
-        path.replace("/cancel", ":cancel"), path.replace("/buckets/", f"/buckets/{name}/"),
-        path.replace("/batches/", f"/batches/{name}/"),
-    ]  # fmt: skip
-
-
 def in_turn(rows: Sequence[Sequence[T]], usable: Callable[[T], bool] = lambda _: True) -> Iterator[T]:
     """Yield one of each column that can be used: of the first row, of the second, and so on, and over again."""
     for number, column in enumerate(zip(*rows, strict=True)):

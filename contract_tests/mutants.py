@@ -37,7 +37,7 @@ Done = Any
 """What changes return, so that they can follow a condition in a lambda."""
 
 
-def change(self: Any, **attributes: Any) -> Done:
+def set_attributes(self: Any, **attributes: Any) -> Done:
     """Set attributes."""
     for name, value in attributes.items():
         setattr(self, name, value)
@@ -61,7 +61,7 @@ class Incoming:
     body: bytes
     query: str
     client: tuple[str, int]
-    set = change
+    set = set_attributes
 
     def all(self, name: str) -> list[str]:
         """Return every value of a header."""
@@ -105,6 +105,11 @@ class Incoming:
         scheme, _, key = self["authorization"].partition(" ")
         return key if scheme.lower() == "bearer" else ""
 
+    @property
+    def namespace(self) -> str:
+        """The X-Namespace header; empty if there is none."""
+        return self["x-namespace"]
+
     def accept(self) -> Done:
         """Pass as a request with a good key."""
         self.send("authorization", f"Bearer {KEY}")
@@ -145,7 +150,11 @@ class Outgoing:
     raw: bytes | None = None
     more: list[tuple[str, str]] = attrs.Factory(list)
     tail: bytes = b""
-    set = change
+    set = set_attributes
+
+    def head(self, name: str, value: str) -> Done:
+        """Send a header."""
+        self.headers[name] = value
 
     def error(self, status: int) -> Done:
         """Respond with an error instead."""
@@ -171,7 +180,7 @@ class Outgoing:
     def put(self, status: str, namespace: str | None = None, *, show: bool = False) -> Done:
         """Give the batch of the request another status behind the mock's back, and show it if asked to."""
         server, asked = self.asked.server, self.asked
-        batch = server.batch(*asked.batch, namespace=namespace or asked["x-namespace"] or None).to_dict()
+        batch = server.batch(*asked.batch, namespace=namespace or asked.namespace or None).to_dict()
         task = server.add_batch(**{**batch, "status": status}).task()
         if show:
             self.status, self.body = 200, task
@@ -308,7 +317,7 @@ def alike_namespace(normalize: Callable[[str], str]) -> Ask:
     """Take namespaces for equal that are so once normalized."""
 
     def ask(asked: Incoming) -> None:
-        sent = asked["x-namespace"].encode("latin-1").decode("utf-8", "replace")
+        sent = asked.namespace.encode("latin-1").decode("utf-8", "replace")
         known = {normalize(text): text for text in (NAMESPACE, asked.server.add_namespace(NAMESPACE))}
         if normalize(sent) in known:
             asked.send("x-namespace", known[normalize(sent)])
@@ -511,16 +520,16 @@ responses(200, {
 responses(None, {
     "bytes behind the body": (lambda r: r.set(tail=b"\n"), c.framing),
     "HEAD gets a body": (lambda r: r.asked.method == "HEAD" and r.set(tail=b"{}"), c.framing),
-    "text/plain": (lambda r: r.headers.update({"content-type": "text/plain"}), c.content_type),
+    "text/plain": (lambda r: r.head("content-type", "text/plain"), c.content_type),
     "HTML errors for browsers": (lambda r: "html" in r.asked["accept"] and r.html(), c.content_type, c.error_envelope),
     "problem+json for who asks for it": (
-        lambda r: "problem" in r.asked["accept"] and r.headers.update({"content-type": "application/problem+json"}),
+        lambda r: "problem" in r.asked["accept"] and r.head("content-type", "application/problem+json"),
         c.content_type),
     "two content types": (lambda r: r.more.append(("content-type", "application/json")), c.headers_once),
     "X-Namespace must be given": (
-        lambda r: r.status == 404 and not r.asked["x-namespace"] and r.error(422), c.namespace_elsewhere),
+        lambda r: r.status == 404 and not r.asked.namespace and r.error(422), c.namespace_elsewhere),
     "the key in a header": (
-        lambda r: r.headers.update({"x-debug": r.asked["authorization"].encode("ascii", "replace").decode() or "none"}),
+        lambda r: r.head("x-debug", r.asked["authorization"].encode("ascii", "replace").decode() or "none"),
         c.key_not_repeated),
     "403 for another site": (lambda r: "example.org" in r.asked["origin"] and r.error(403), c.style),
     "an Idempotency-Key gets the first response again": (replayed("status", "body"), c.request_id_means_nothing),
@@ -531,8 +540,7 @@ responses(None, {
         lambda r: r.asked.method == "GET" and r.asked.has_status("CANCELED") and r.set(status=200),
         c.method_after_cancel),
     "400 for an unknown query": (lambda r: "x=1" in r.asked.query and r.error(400), c.style),
-    "X-HTTP-Method-Override counts": (
-        lambda r: r.asked["x-http-method-override"] == "GET" and r.error(405), c.style),
+    "X-HTTP-Method-Override counts": (lambda r: r.asked["x-http-method-override"] == "GET" and r.error(405), c.style),
     "406 for XML": (lambda r: "xml" in r.asked["accept"] and r.error(406), c.accept),
     "406 without Accept": (lambda r: not r.asked["accept"] and r.error(406), c.accept),
     "411 without a length": (
@@ -564,12 +572,12 @@ responses(None, {
     "500 on a quote": lambda r: "%27" in r.asked.path and r.error(500),
 }, c.odd_identifiers, c.no_server_error)
 responses(None, {
-    "500 on a long namespace": lambda r: len(r.asked["x-namespace"]) > 250 and r.error(500),
-    "500 on a non-ASCII namespace": lambda r: not r.asked["x-namespace"].isascii() and r.error(500),
+    "500 on a long namespace": lambda r: len(r.asked.namespace) > 250 and r.error(500),
+    "500 on a non-ASCII namespace": lambda r: not r.asked.namespace.isascii() and r.error(500),
 }, c.odd_namespaces, c.no_server_error)
 responses(None, {
     "500 on what every object has": lambda r: r.asked.batch[1] == "constructor" and r.error(500),
-    "500 on a namespace that every object has": lambda r: r.asked["x-namespace"] == "constructor" and r.error(500),
+    "500 on a namespace that every object has": lambda r: r.asked.namespace == "constructor" and r.error(500),
 }, c.unknown_batch, c.no_server_error)
 # Errors.
 responses(400, {
@@ -591,19 +599,17 @@ responses(401, {
     "404 for a wrong key": (lambda r: r.error(404), c.key_in_full),
     "403 for a wrong key": (lambda r: r.error(403), c.key_in_full),
     "401 without WWW-Authenticate": (lambda r: r.headers.pop("www-authenticate"), c.www_authenticate),
-    "401 that asks for Basic": (
-        lambda r: r.headers.update({"www-authenticate": 'Basic realm="api"'}), c.www_authenticate),
-    "the key in a 401": (
-        lambda r: r.in_error(message=f"unknown: {r.asked['authorization']}"), c.key_not_repeated),
+    "401 that asks for Basic": (lambda r: r.head("www-authenticate", 'Basic realm="api"'), c.www_authenticate),
+    "the key in a 401": (lambda r: r.in_error(message=f"unknown: {r.asked['authorization']}"), c.key_not_repeated),
     "the batch before the key": (lambda r: "contract-test-" in r.asked.path and r.error(404), c.key_before_batch),
     "the status before the key": (lambda r: "btch_9" in r.asked.path and r.error(400), c.key_before_status),
     "a 401 tells whether the batch is there": (
         lambda r: r.asked.exists and r.in_error(details={"batch": "known"}), c.key_before_batch),
     "a 401 has the realm of a namespace that is there": (
-        lambda r: r.asked["x-namespace"] in {"empty_one", "forbidden_one"}
-        and r.headers.update({"www-authenticate": "Bearer realm=known"}), c.key_in_any_namespace),
+        lambda r: r.asked.namespace in {"empty_one", "forbidden_one"}
+        and r.head("www-authenticate", "Bearer realm=known"), c.key_in_any_namespace),
     "a 401 tells how near the key is": (
-        lambda r: r.headers.update({"x-right": str(sum(map(operator.eq, r.asked.key, KEY)))}), c.key_in_full),
+        lambda r: r.head("x-right", str(sum(map(operator.eq, r.asked.key, KEY)))), c.key_in_full),
     "the key without its prefix in a 401": (
         lambda r: r.in_error(message=f"not {KEY.rpartition('_')[2]}"), c.key_not_repeated),
 })
@@ -626,7 +632,7 @@ responses(404, {
     "the type of an error in another language": (
         lambda r: r.asked["accept-language"] == "de" and r.in_error(type="NichtGefunden"), c.accept),
     "under load, one looks in the namespace of another": (
-        under_load(2, lambda r: r.asked.exists and r.asked["x-namespace"] != NAMESPACE
+        under_load(2, lambda r: r.asked.exists and r.asked.namespace != NAMESPACE
                    and r.put("CANCELED", NAMESPACE, show=True)), c.no_mixing),
 })
 responses(404, {
@@ -635,16 +641,14 @@ responses(404, {
     "a 404 says where the batch is": lambda r: r.asked.exists and r.in_error(message="It is in another bucket."),
     "a 404 says that the batch is somewhere": lambda r: r.asked.exists and r.in_error(details={"exists": True}),
     "a 404 of another type for what is elsewhere":
-        lambda r: r.asked.exists and r.asked["x-namespace"] == "empty_one" and r.in_error(type="WrongNamespaceError"),
-    "a 404 has a header for what is elsewhere": lambda r: r.asked.exists and r.headers.update({"x-shard": "3"}),
-    "a 404 has an ETag for what is elsewhere":
-        lambda r: r.asked.exists and r.headers.update({"etag": str(time.monotonic_ns())}),
-    "a 404 is longer for what is elsewhere":
-        lambda r: r.asked.exists and r.set(raw=json.dumps(r.body).encode() + b" "),
+        lambda r: r.asked.exists and r.asked.namespace == "empty_one" and r.in_error(type="WrongNamespaceError"),
+    "a 404 has a header for what is elsewhere": lambda r: r.asked.exists and r.head("x-shard", "3"),
+    "a 404 has an ETag for what is elsewhere": lambda r: r.asked.exists and r.head("etag", str(time.monotonic_ns())),
+    "a 404 is longer for what is elsewhere": lambda r: r.asked.exists and r.set(raw=json.dumps(r.body).encode() + b" "),
     "a 404 lists the namespaces":
-        lambda r: "contract-test-" in r.asked["x-namespace"] and r.in_error(details={"known": ["forbidden_one"]}),
+        lambda r: "contract-test-" in r.asked.namespace and r.in_error(details={"known": ["forbidden_one"]}),
     "a 404 proposes a namespace":
-        lambda r: r.asked["x-namespace"].startswith(NAMESPACE[:-1]) and r.in_error(message=f"{NAMESPACE}?"),
+        lambda r: r.asked.namespace.startswith(NAMESPACE[:-1]) and r.in_error(message=f"{NAMESPACE}?"),
 }, c.elsewhere_tells_nothing)
 responses(405, {
     "404 for another method": lambda r: r.error(404),
@@ -658,17 +662,16 @@ responses(405, {
 }, c.method)
 responses(405, {
     "405 without Allow": (lambda r: r.headers.pop("allow"), c.allow),
-    "405 that allows GET": (lambda r: r.headers.update(allow="GET"), c.allow),
+    "405 that allows GET": (lambda r: r.head("allow", "GET"), c.allow),
     "the key before the method": (lambda r: not r.asked["authorization"] and r.error(401), c.method_before_key),
 })
 responses(405, {
-    "HEAD tells by a header":
-        lambda r: r.asked.method == "HEAD" and r.asked.exists and r.headers.update({"x-batch": "here"}),
+    "HEAD tells by a header": lambda r: r.asked.method == "HEAD" and r.asked.exists and r.head("x-batch", "here"),
     "OPTIONS asks for the batch first": lambda r: r.asked.method == "OPTIONS" and not r.asked.exists and r.error(404),
     "GET tells in its details": lambda r: r.in_error(details={"found": r.asked.exists}),
-    "OPTIONS tells by its Allow": lambda r: r.asked.exists and r.headers.update(allow="POST, OPTIONS"),
+    "OPTIONS tells by its Allow": lambda r: r.asked.exists and r.head("allow", "POST, OPTIONS"),
     "a page's OPTIONS tells by its headers": lambda r: r.asked["access-control-request-method"] and r.asked.exists
-        and r.headers.update({"access-control-allow-origin": "*"}),
+        and r.head("access-control-allow-origin", "*"),
 }, c.method_tells_nothing)
 # What only the state behind the server shows.
 responses(200, {
@@ -684,7 +687,7 @@ responses(401, {
 }, c.refusal_changes_nothing, needs_state=True)
 responses(404, {
     "a batch of another namespace is cancelled behind a 404":
-        lambda r: r.asked.batch == ("bkt_a", "btch_1") and r.asked["x-namespace"] == "empty_one"
+        lambda r: r.asked.batch == ("bkt_a", "btch_1") and r.asked.namespace == "empty_one"
         and r.put("CANCELED", NAMESPACE),
 }, c.refusal_changes_nothing, needs_state=True)
 responses(405, {
@@ -700,7 +703,7 @@ responses(429, {
 }, c.headers_once, needs_state=True)
 responses(503, {"503 without Retry-After": lambda r: r.headers.pop("retry-after")}, c.retry_after, needs_state=True)
 requests({
-    "no default namespace": (lambda a: not a["x-namespace"] and a.lose(), c.default_namespace),
+    "no default namespace": (lambda a: not a.namespace and a.lose(), c.default_namespace),
     "an encoded slash ends the segment": (lambda a: a.rewrite("%2F", "/"), c.opaque_identifiers),
     "UNKNOWN cannot be cancelled": (
         lambda a: a.has_status("UNKNOWN") and a.address("none", "none"), c.cancel_every_status),
@@ -737,9 +740,8 @@ requests({
         remember("authorization", lambda a: a["x-request-id"] and KEY in a["authorization"],
                  lambda a: a["x-request-id"]),
         c.request_id_means_nothing),
-    "without a namespace no key is needed": (lambda a: not a["x-namespace"] and a.accept(), c.key_in_any_namespace),
-    "another namespace needs no key": (
-        lambda a: a["x-namespace"] == "empty_one" and a.accept(), c.key_in_any_namespace),
+    "without a namespace no key is needed": (lambda a: not a.namespace and a.accept(), c.key_in_any_namespace),
+    "another namespace needs no key": (lambda a: a.namespace == "empty_one" and a.accept(), c.key_in_any_namespace),
     "cancelled batches need no key": (lambda a: a.has_status("CANCELED") and a.accept(), c.no_key),
     "Basic with the key will do": (lambda a: a["authorization"].startswith("Basic ") and a.accept(), c.other_scheme),
     "a bare key will do": (lambda a: a["authorization"] == KEY and a.accept(), c.other_scheme),
@@ -754,9 +756,9 @@ requests({
     "the machine keeps the key":
         (remember("authorization", lambda a: KEY in a["authorization"], lambda a: a.client[0]), c.no_key),
     "the connection keeps the namespace":
-        remember("x-namespace", lambda a: a["x-namespace"] == NAMESPACE, lambda a: a.client),
+        remember("x-namespace", lambda a: a.namespace == NAMESPACE, lambda a: a.client),
     "everybody keeps the last namespace":
-        remember("x-namespace", lambda a: a["x-namespace"] in {NAMESPACE, "empty_one"}, lambda _: "last"),
+        remember("x-namespace", lambda a: a.namespace in {NAMESPACE, "empty_one"}, lambda _: "last"),
 }, c.connection_remembers_nothing)
 # The request.
 requests({
@@ -793,7 +795,7 @@ requests({
     "only Accept: application/json": (
         lambda a: a["accept"] == "application/json" or a.address("none", "none"), c.accept),
     "a namespace in another header": (
-        lambda a: a["x-namespace"] or (a["x-tenant"] and a.send("x-namespace", a["x-tenant"])), c.namespace_elsewhere),
+        lambda a: a.namespace or (a["x-tenant"] and a.send("x-namespace", a["x-tenant"])), c.namespace_elsewhere),
     "a namespace in the query": (lambda a: f"ns={NAMESPACE}" in a.query and a.find(), c.namespace_elsewhere),
     "a namespace in a cookie": (lambda a: f"namespace={NAMESPACE}" in a["cookie"] and a.find(), c.namespace_elsewhere),
 })
@@ -801,18 +803,17 @@ requests({
 requests({
     "the namespace is not looked at": (lambda a: a.find(), c.unknown_namespace, c.other_namespace),
     "an unknown namespace is the default": (
-        lambda a: a["x-namespace"].startswith("contract-test-") and a.find(), c.unknown_namespace),
-    "other namespaces see the batches": (lambda a: a["x-namespace"] == "empty_one" and a.find(), c.other_namespace),
-    "a forbidden namespace is unknown": (
-        lambda a: a["x-namespace"] == "forbidden_one" and a.lose(), c.forbidden_namespace),
-    "no namespace by id": (lambda a: a["x-namespace"].startswith("ns_") and a.lose(), c.namespace_by_id),
+        lambda a: a.namespace.startswith("contract-test-") and a.find(), c.unknown_namespace),
+    "other namespaces see the batches": (lambda a: a.namespace == "empty_one" and a.find(), c.other_namespace),
+    "a forbidden namespace is unknown": (lambda a: a.namespace == "forbidden_one" and a.lose(), c.forbidden_namespace),
+    "no namespace by id": (lambda a: a.namespace.startswith("ns_") and a.lose(), c.namespace_by_id),
     "the bucket is not looked at": (lambda a: a.exists and a.find_bucket(), c.unknown_bucket, c.other_bucket),
     "batches of other buckets are found": (
         lambda a: a.exists and a.batch[0] in BUCKETS.values() and a.find_bucket(), c.other_bucket),
     "any bucket, by a dash": (lambda a: a.exists and a.batch[0] == "-" and a.find_bucket(), c.identifier_exact),
     "drafts are in every bucket": (lambda a: a.batch[1] == DRAFT[1] and a.find_bucket(), c.unknown_bucket),
     "drafts are in another namespace": (
-        lambda a: a.batch == DRAFT and a["x-namespace"] == "empty_one" and a.find(), c.other_namespace),
+        lambda a: a.batch == DRAFT and a.namespace == "empty_one" and a.find(), c.other_namespace),
     "drafts are in every namespace": (lambda a: a.batch == DRAFT and a.find(), c.unknown_namespace),
     "drafts in any case": (lambda a: a.batch[1].lower() == DRAFT[1] and a.address(*DRAFT), c.identifier_exact),
     "the body of chunks stays in the connection": (body_stays, c.length_unannounced),
@@ -831,7 +832,7 @@ for one_word in ("latest", "all", "null", "undefined", "0"):
         f"a bucket called {one_word}": called(one_word, lambda a: a.exists and a.batch[0], lambda a: a.find_bucket()),
     }, c.identifier_exact)
     requests({
-        f"a namespace called {one_word}": called(one_word, lambda a: a["x-namespace"], lambda a: a.find()),
+        f"a namespace called {one_word}": called(one_word, lambda a: a.namespace, lambda a: a.find()),
     }, c.namespace_exact)
 requests({
     "batch ids compared by their beginning":
