@@ -90,7 +90,7 @@ def near(name: str) -> list[str]:
     number = next((at for at, character in enumerate(name) if character.isdigit()), len(name))
     prefix, underscore, rest = name.partition("_")
     return [
-        name.swapcase(), prefix.swapcase() + underscore + rest, prefix + underscore + rest.swapcase(), name.upper(),
+        name.swapcase(), prefix.swapcase() + underscore + rest, prefix + underscore + rest.swapcase(),
         name[:-1], name[1:], rest, f"{name} ", f" {name}", f"{name}\n", f'"{name}"',
         f"{name}.json", f"{name}*", f"{name}%", f"{name}\\", f"{name}/", f"/{name}", f"./{name}", f"x/../{name}",
         f"{name}\u200b", f"{name}\u0301", f"{name[:number]}0{name[number:]}", f"{name}.0", name.translate(digits),
