@@ -430,7 +430,8 @@ def key_in_full(api: Api) -> None:
         api.expect(401, key=f"Bearer {wrong}", bash=f"Bearer {bash}")
 
     def wrong_key() -> dict[str, Any]:
-        return {"key": f"Bearer {prefix}{''.join(api.random.choices(string.ascii_letters, k=length))}"}
+        others = (string.ascii_letters.replace(character, "") for character in key[len(prefix) :])
+        return {"key": f"Bearer {prefix}{''.join(map(api.random.choice, others))}"}
 
     near = inputs.one_character_changed(key, positions)
     api.expect_alike(401, [{"key": f"Bearer {wrong}", "bash": f"Bearer {bash}"} for wrong, bash in near], wrong_key)
@@ -445,7 +446,6 @@ def key_in_full(api: Api) -> None:
 def key_elsewhere(api: Api) -> None:
     """A key in another header, the query or a cookie is no key, nor is another header a way around it: 401."""
     text, key = api.target.key, api.target.key.encode()
-    names = ("api_key", "access_token", "token", "key", "apikey", "session")
     plain = ("X-API-Key", "Api-Key", "ApiKey", "X-Auth-Token", "X-Access-Token", "X-Token", "X-Goog-Api-Key",
              "Ocp-Apim-Subscription-Key")  # fmt: skip
     bearer = ("X-Authorization", "Proxy-Authorization", "X-Original-Authorization")
@@ -457,6 +457,7 @@ def key_elsewhere(api: Api) -> None:
     }  # fmt: skip
     api.expect(401, key=None, more=[*((name, key) for name in plain), *((name, b"Bearer " + key) for name in bearer)])
     api.expect(401, key=None, more=[*trusted.items()])
+    names = ("api_key", "access_token", "token", "key", "apikey", "session")
     parameters = [f"{name}={text}" for name in names]
     if not set(text) & set('"\\;'):
         api.expect(401, key=None, more=[("Cookie", "; ".join(parameters).encode())])
@@ -747,8 +748,9 @@ def elsewhere_tells_nothing(api: Api) -> None:
     """A 404 does not tell whether a batch of this name is in another bucket or namespace, nor what else there is."""
     in_unknown_buckets = [BatchRef(api.made_up(), batch.batch) for batch in api.samples]
     api.expect_unseen(404, in_unknown_buckets, api.unknown)
-    in_others = _in_other_buckets(api, api.samples)
-    api.expect_unseen(404, in_others, lambda: BatchRef(api.next_batch().bucket, api.made_up()))
+    api.expect_unseen(
+        404, _in_other_buckets(api, api.samples), lambda: BatchRef(api.next_batch().bucket, api.made_up())
+    )
     if api.target.other_namespace is not None:
         api.expect_unseen(404, api.samples, api.unknown, namespace=api.target.other_namespace)
     for exchange in api.report.exchanges:
@@ -773,11 +775,8 @@ def _names_beyond(target: Target, exchange: Exchange) -> list[str]:
         names |= own
     sent = " ".join(text for part in request.texts for text in (part, unquote(part))) + request.body.decode("latin-1")
     told = "\n".join([response.text, *(value for _, value in response.headers)])
-    return [
-        name
-        for name in filter(None, names)
-        if len(name) >= 6 and not name.isalpha() and name not in sent and re.search(rf"\b{re.escape(name)}\b", told)
-    ]
+    words = [name for name in names if name and len(name) >= 6 and not name.isalpha()]
+    return [name for name in words if name not in sent and re.search(rf"\b{re.escape(name)}\b", told)]
 
 
 @clause("published")

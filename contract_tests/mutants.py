@@ -335,25 +335,9 @@ def up_to(end: str) -> Callable[[str], str]:
     return lambda text: text.partition(end)[0]
 
 
-def by_task_id(asked: Incoming) -> None:
-    """Find batches by the id of their task."""
-    for batch in asked.server.batches:
-        if batch.task_id == asked.batch[1]:
-            asked.address(batch.bucket_identifier, batch.batch_id)
-
-
-def batch_of_the_body(asked: Incoming) -> None:
-    """Find the batch that a JSON object in the body names, in the bucket of the path."""
-    if asked.batch[1] and asked.body[:1] == b"{" and b'"batch_id"' in asked.body:
-        asked.address(asked.batch[0], json.loads(asked.body)["batch_id"])
-
-
-MISSING = "missing"
-
-
 def with_field(name: str, value: object) -> Change:
     """Send another value of a field of the task, or none."""
-    return lambda response: response.body.pop(name) if value is MISSING else response.body.update({name: value})
+    return lambda response: response.body.pop(name) if value == "missing" else response.body.update({name: value})
 
 
 def again(response: Outgoing) -> bool:
@@ -364,30 +348,11 @@ def again(response: Outgoing) -> bool:
     return before
 
 
-def replayed(*names: str) -> Change:
-    """Send attributes of the first response with an Idempotency-Key for each request that has it."""
-
-    def change(response: Outgoing) -> None:
-        if name := response.asked["idempotency-key"]:
-            first = {attribute: getattr(response, attribute) for attribute in names}
-            response.set(**response.asked.server.memory.setdefault(name, first))
-
-    return change
-
-
 def body_stays(asked: Incoming) -> Outgoing | None:
     """Read the body of a request in chunks as the next request on its connection."""
     memory = asked.server.memory
     left, memory[asked.client] = memory.get(asked.client), asked["transfer-encoding"]
     return Outgoing(asked, 400, {"content-type": "text/html"}, raw=b"<h1>no</h1>") if left else None
-
-
-def unescaped_path(response: Outgoing) -> None:
-    """Put an unknown path into the JSON as it is."""
-    if not response.asked.path.endswith("/cancel"):
-        path = unquote(response.asked.path).encode()
-        response.raw = json.dumps(response.body).replace('"message": "', '"message": "PATH ').encode()
-        response.raw = response.raw.replace(b"PATH", path)
 
 
 def session_cookie(response: Outgoing) -> None:
@@ -472,8 +437,8 @@ def requests(rows: dict[str, Ask | tuple[Ask, *tuple[Clause, ...]]], *clauses: C
 
 # The task.
 for field, values in {
-    "task_id": (MISSING, None, 7), "task_type": (MISSING, None, "api_buckets_batches_cancel"),
-    "status": (MISSING, None, "STOPPED", "CANCELLED", "canceled"), "inputs": (None, {"a": 1}, ["a", 1]),
+    "task_id": ("missing", None, 7), "task_type": ("missing", None, "api_buckets_batches_cancel"),
+    "status": ("missing", None, "STOPPED", "CANCELLED", "canceled"), "inputs": (None, {"a": 1}, ["a", 1]),
     "outputs": (None, [["a"]]), "additional_data": ("none", []), "error_message": ({"message": "x"},),
 }.items():
     responses(200, {f"{field} {value}": with_field(field, value) for value in values}, c.task_schema)
@@ -527,8 +492,13 @@ responses(None, {
     "X-Namespace must be given": (
         lambda r: r.status == 404 and not r.asked.namespace and r.error(422), c.namespace_elsewhere),
     "403 for another site": (lambda r: "example.org" in r.asked["origin"] and r.error(403), c.style),
-    "an Idempotency-Key gets the first response again": (replayed("status", "body"), c.request_id_means_nothing),
-    "an Idempotency-Key gets the first task again": (replayed("body"), c.request_id_means_nothing),
+    "an Idempotency-Key gets the first response again": (
+        lambda r: r.asked["idempotency-key"]
+        and r.set(**r.asked.server.memory.setdefault("first", {"status": r.status, "body": r.body})),
+        c.request_id_means_nothing),
+    "an Idempotency-Key gets the first task again": (
+        lambda r: r.asked["idempotency-key"] and r.set(body=r.asked.server.memory.setdefault("first", r.body)),
+        c.request_id_means_nothing),
     "409 for a second Idempotency-Key": (
         lambda r: r.asked["idempotency-key"] and again(r) and r.error(409), c.request_id_means_nothing),
     "GET of a cancelled batch 200": (
@@ -614,7 +584,8 @@ responses(404, {
     "the envelope's status is always 500": (lambda r: r.body.update(status=500), c.envelope_status),
     "success true in an error": (lambda r: r.body.update(success=True), c.error_envelope, c.envelope_status),
     "errors with status 200": (lambda r: r.set(status=200), c.unknown_batch),
-    "an unknown path is repeated unescaped": (unescaped_path, c.json_),
+    "an unknown path is repeated unescaped": (
+        lambda r: r.asked.batch[1] or r.add_to_json(b'"path": "%b"' % unquote(r.asked.path).encode()), c.json_),
     "400 for an unknown path": (lambda r: not r.asked.path.endswith("/cancel") and r.error(400), c.unknown_path),
     "422 for any body": (lambda r: r.asked.body and r.error(422), c.body_means_nothing),
     "the type of an error in another language": (
@@ -776,7 +747,8 @@ requests({
 requests({
     "a body names the namespace": lambda a: b'"namespace"' in a.body and a.find(),
     "a body names the batch": lambda a: b'"batch_id"' in a.body and a.batch[1] and a.address("bkt_a", "btch_9"),
-    "a body names a batch in the bucket": batch_of_the_body,
+    "a body names a batch in the bucket": lambda a: a.batch[1] and b'"batch_id"' in a.body
+        and a.address(a.batch[0], json.loads(a.body)["batch_id"]),
     "a form changes the method": lambda a: b"_method=DELETE" in a.body and a.set(method="DELETE"),
 }, c.body_means_nothing)
 requests({
@@ -815,7 +787,9 @@ requests({
     "drafts are in every namespace": (lambda a: a.batch == DRAFT and a.find(), c.unknown_namespace),
     "drafts in any case": (lambda a: a.batch[1].lower() == DRAFT[1] and a.address(*DRAFT), c.identifier_exact),
     "the body of chunks stays in the connection": (body_stays, c.length_unannounced),
-    "the id of its task will do": (by_task_id, c.task_is_no_batch),
+    "the id of its task will do": (
+        lambda a: [a.address(one.bucket_identifier, one.batch_id) for one in a.server.batches
+                   if one.task_id == a.batch[1]], c.task_is_no_batch),
 })
 requests({
     "identifiers without spaces around": alike(str.strip),

@@ -317,13 +317,9 @@ def test_near_misses_need_an_account_of_ones_own() -> None:
 
     def near_misses(server: MutantServer) -> list[str]:
         own = {*BUCKETS, *BUCKETS.values()}
-        return [
-            request.path
-            for request in server.requests
-            if request.batch_id
-            and MARK not in f"{request.path} {request.namespace}"
-            and not {request.bucket_identifier, request.batch_id} <= own
-        ]
+        named = [(one, f"{one.path} {one.namespace}") for one in server.requests if one.batch_id]
+        made_up = [one for one, text in named if MARK not in text]
+        return [one.path for one in made_up if not {one.bucket_identifier, one.batch_id} <= own]
 
     with MutantServer() as server:
         run(target(server, own_account=False), 1)
