@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-from urllib.parse import unquote
 
 from .clause import Clause, Phase
 from .decisions import FINISHED
@@ -14,6 +15,10 @@ from .report import Report
 from .session import Session
 from .target import BatchRef
 from .wire import Exchange, Response, Wire
+
+_SAMPLES = 5  # finished batches, where each is asked for
+_REPEATED = 5  # times that a difference must be there again
+_VARIABLE = re.compile("^(date|age|content-length|connection|keep-alive)$|time|duration|elapsed")
 
 
 class Api(Session):
@@ -29,9 +34,13 @@ class Api(Session):
         self.tasks: dict[BatchRef, dict[str, Any]] = {}
         self.refused_as: dict[BatchRef, list[str]] = {}
         self._running: Clause
+        self._finished = itertools.cycle(self.target.finished)
+        groups = [itertools.cycle(group) for group in (self.target.cancelable, self.target.finished) if group]
+        self._known = (next(group) for group in itertools.cycle(groups))
 
     def run(self, phase: Phase, clauses: Iterable[Clause]) -> None:
         """Call those clauses of a phase whose requirements are met."""
+        self.report.phase = phase
         for clause in clauses:
             if phase in clause.phases and not clause.missing(self.target):
                 self._running, self.clause = clause, clause.name
@@ -41,14 +50,16 @@ class Api(Session):
         """Record whether the running clause held."""
         self.report.check(self._running, ok, exchange, expected, got)
 
-    def ask(self, batch: BatchRef | str, *, wire: Wire | None = None, **options: Any) -> Exchange:
-        """Send a request; see Session.request for the options."""
-        return self.send(self.request(batch, **options), wire=wire)
+    def ask(self, batch: BatchRef | str | None = None, *, wire: Wire | None = None, **options: Any) -> Exchange:
+        """Send a request, for the next batch if none is given; see Session.request for the options."""
+        return self.send(self.request(batch or self.next_batch(), **options), wire=wire)
 
-    def expect(self, status: int, batch: BatchRef | str, *others: int, **options: Any) -> Exchange:
+    def expect(self, status: int, batch: BatchRef | str | None = None, *others: int, **options: Any) -> Exchange:
         """Send a request whose response must have a status code, or one of some others."""
         exchange = self.ask(batch, **options)
-        self.check_status(exchange, status, *others)
+        # The contract has 422, and leaves open which identifiers are invalid.
+        invalid = (422,) if status == 404 and self.target.mock is None and exchange.request.may_be_invalid else ()
+        self.check_status(exchange, status, *others, *invalid)
         return exchange
 
     def check_status(self, exchange: Exchange, *statuses: int) -> None:
@@ -58,27 +69,25 @@ class Api(Session):
             ok = response.failure is None and response.status in statuses
             self.check(ok, exchange, " or ".join(map(str, statuses)), response)
 
-    @property
-    def batch(self) -> BatchRef:
-        """A batch for requests that must be refused: one that could be cancelled, if there is one."""
-        return self.target.known[0] if self.target.known else self.unknown()
+    def next_batch(self) -> BatchRef:
+        """Return a batch for a request that must be refused: cancelable and finished ones, each in turn."""
+        return next(self._known, None) or self.unknown()
+
+    def next_reference(self) -> tuple[BatchRef, int]:
+        """Return a batch, each finished one in turn, and the status code of a plain request for it at any time."""
+        if self.target.finished:
+            return next(self._finished), 400
+        return (next(iter(self.tasks)), 200) if self.tasks else (self.unknown(), 404)
 
     @property
     def samples(self) -> tuple[BatchRef, ...]:
-        """One cancelable and one finished batch, as far as there are; a cancelled one, once there is one."""
-        return (*self.target.cancelable[:1], *self.target.finished[: 0 if self.tasks else 1])
-
-    @property
-    def reference(self) -> tuple[BatchRef, int]:
-        """A batch, and the status code of a plain request for it, whatever happened before."""
-        if self.target.finished:
-            return self.target.finished[0], 400
-        return (next(iter(self.tasks)), 200) if self.tasks else (self.unknown(), 404)
+        """A cancelable batch and some finished ones, as far as there are; a cancelled one, once there is one."""
+        return (*self.target.cancelable[:1], *self.target.finished[: 0 if self.tasks else _SAMPLES])
 
     @functools.cached_property
     def merged_slashes(self) -> tuple[int, ...]:
         """The status code of a batch that was not named, where a gateway merges slashes: its refusal, or none."""
-        batch, status = self.reference
+        batch, status = self.next_reference()
         if batch not in self.target.known or status < 400 or self.target.mock is not None:
             return ()
         merged = self.ask(batch.path.replace("/buckets/", "//buckets/", 1))
@@ -86,21 +95,38 @@ class Api(Session):
 
     def expect_no_effect(self, **options: Any) -> None:
         """Expect that options change nothing: for a batch that exists, one that does not, and a wrong key."""
-        batch, status = self.reference
+        batch, status = self.next_reference()
         self.expect(status, batch, **options)
         self.expect(404, self.unknown(), **options)
         self.expect(401, batch, **{**options, "key": f"Bearer {self.made_up()}"})
 
-    def expect_alike(self, real: Sequence[BatchRef], unreal: Sequence[BatchRef], **options: Any) -> None:
-        """Expect the same response for two batches, each requested twice, so that what varies anyway is known."""
-        exchanges = [[self.ask(batch, **options) for batch in twice] for twice in (real, unreal)]
-        facts = [[_facts(exchange) for exchange in twice] for twice in exchanges]
-        differences = {}
-        for name in {name for twice in facts for one in twice for name in one}:
-            one, other = ({each.get(name, "nothing") for each in twice} for twice in facts)
-            if len(one) == len(other) == 1 and one != other:
-                differences[name] = f"{one.pop()} / {other.pop()}"
-        self.check(not differences, exchanges[0][0], "the response for a batch that does not exist", differences)
+    def expect_alike(
+        self, status: int, requests: Iterable[dict[str, Any]], plain: Callable[[], dict[str, Any]], **options: Any
+    ) -> None:
+        """Expect that a response tells nothing: that all of it, headers included, is as for what does not exist.
+
+        Args:
+            status: The status code that all responses must have.
+            requests: The options of each request.
+            plain: Returns the options of a request that names nothing that exists.
+            options: Those that all requests have.
+        """
+        others = [self.expect(status, **plain(), **options) for _ in range(2)]
+        for request in requests:
+            exchanges = [self.expect(status, **request, **options)]
+            for _ in range(_REPEATED if _differences(exchanges, others) else 0):  # what varies anyway is no difference
+                exchanges.append(self.ask(**request, **options))
+                others.append(self.ask(**plain(), **options))
+            differences = _differences(exchanges, others)
+            self.check(not differences, exchanges[0], "the response for what does not exist", differences)
+            if differences:
+                return
+
+    def expect_unseen(
+        self, status: int, batches: Iterable[BatchRef], unknown: Callable[[], BatchRef], **options: Any
+    ) -> None:
+        """Expect for batches that exist somewhere the response, all of it, for one that does not."""
+        self.expect_alike(status, [{"batch": batch} for batch in batches], lambda: {"batch": unknown()}, **options)
 
 
 def named_statuses(response: Response) -> list[str]:
@@ -112,22 +138,27 @@ def named_statuses(response: Response) -> list[str]:
     return sorted(set(FINISHED) & set(words))
 
 
-def _facts(exchange: Exchange) -> dict[str, str]:
-    """Return what a response tells by itself, without what it repeats of the request, and the time of day."""
-    request, response = exchange.request, exchange.response
-    facts = {"status": str(response.status)}
-    for name, value in response.headers:
-        if name not in {"date", "age", "content-length", "keep-alive", "etag"}:
-            facts[f"header {name}"] = value
-    try:
+def _differences(exchanges: Sequence[Exchange], others: Sequence[Exchange]) -> dict[str, str]:
+    """Return what the other responses have over and over again, and none of these has."""
+    echoes = set().union(*(exchange.request.texts for exchange in (*exchanges, *others)))
+    here, there = ([_facts(exchange.response, echoes) for exchange in some] for some in (exchanges, others))
+    differences = {}
+    for name in {name for facts in (*here, *there) for name in facts}:
+        ours, theirs = ({facts.get(name, "nothing") for facts in some} for some in (here, there))
+        if len(theirs) <= len(others) / 2 and not ours & theirs:
+            differences[name] = f"{min(ours)} / {min(theirs)}"
+    return differences
+
+
+def _facts(response: Response, echoes: Iterable[str]) -> dict[str, str]:
+    """Return what a response tells by itself, without what it repeats of requests, and the time."""
+    facts = {"status": str(response.status), "body": response.text}
+    facts |= {f"header {name}": value for name, value in response.headers if not _VARIABLE.search(name)}
+    with contextlib.suppress(ValueError):
         facts.update(_leaves(response.json()))
-    except ValueError:
-        facts["body"] = response.text
-    sent = (*request.path.split("/"), (request.header("x-namespace") or b"").decode("latin-1"))
-    echoes = {text for part in sent for text in (part, unquote(part)) if len(text) > 3}
-    for echo in sorted(echoes - {"buckets", "batches", "cancel"}, key=len, reverse=True):
+    for echo in sorted(echoes, key=len, reverse=True):
         facts = {name: value.replace(echo, "…") for name, value in facts.items()}
-    return facts
+    return {**facts, "body": f"{len(facts['body'])} characters"}
 
 
 def _leaves(value: Any, path: str = "body") -> dict[str, str]:

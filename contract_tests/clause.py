@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,10 +13,7 @@ from .requirements import Requirement
 from .spec import CANCEL
 
 if TYPE_CHECKING:
-    from .api import Api
-    from .report import Report
     from .target import Target
-    from .wire import Request, Response
 
 Provenance = Literal["documented", "published", "assumed", "suite"]
 """The source of a clause; suite: what makes a run mean something."""
@@ -75,34 +73,24 @@ def _register(clause: Clause) -> Clause:
     return clause
 
 
-def _decorator(
-    provenance: Provenance, requirements: tuple[Requirement, ...], **kind: Any
-) -> Callable[[Callable[..., object]], Clause]:
-    def register(function: Callable[..., object]) -> Clause:
+def clause(
+    provenance: Provenance, *requirements: Requirement, phases: tuple[Phase, ...] = ("before",), **kind: Any
+) -> Callable[[Callable[..., None]], Clause]:
+    """Register a clause that sends requests and checks their responses, in the order of the file."""
+
+    def register(function: Callable[..., None]) -> Clause:
         name = function.__name__.strip("_").replace("_", "-")
         sentence = inspect.cleandoc(function.__doc__ or "").replace("\n", " ")
-        return _register(Clause(name, sentence, provenance, requirements, function, **kind))
+        return _register(Clause(name, sentence, provenance, requirements, function, phases, **kind))
 
     return register
 
 
-def clause(
-    provenance: Provenance, *requirements: Requirement, phases: tuple[Phase, ...] = ("before",)
-) -> Callable[[Callable[[Api], None]], Clause]:
-    """Register a clause that sends requests and checks their responses, in the order of the file."""
-    return _decorator(provenance, requirements, phases=phases)
+of_each_response = functools.partial(clause, phases=(), of="response")
+"""Register a clause that is checked on each response, whatever was requested."""
 
-
-def of_each_response(
-    provenance: Provenance, *requirements: Requirement, scope: Scope = "api"
-) -> Callable[[Callable[[Request, Response, Check], None]], Clause]:
-    """Register a clause that is checked on each response, whatever was requested."""
-    return _decorator(provenance, requirements, of="response", scope=scope)
-
-
-def of_the_run(*requirements: Requirement) -> Callable[[Callable[[Report, Check], None]], Clause]:
-    """Register a clause that is checked on a run as a whole, at its end."""
-    return _decorator("suite", requirements, of="run")
+of_the_run = functools.partial(clause, "suite", phases=(), of="run")
+"""Register a clause that is checked on a run as a whole, at its end."""
 
 
 def of_schemathesis(check: str, sentence: str) -> Clause:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from . import render
 from .difference import compare
@@ -78,7 +78,8 @@ def process(mutant: str, folder: Path) -> Iterator[tuple[Path, str]]:
         path = folder / "real.toml"
         path.write_text(
             f'base_url = "{ready["url"]}"\nnamespace = "contract_tests"\nother_namespace = "empty_one"\n'
-            'cancelable = ["bkt_a/btch_1", "bkt_b/btch_2"]\nfinished = ["bkt_a/btch_9=COMPLETED"]\n'
+            'cancelable = ["bkt_a/btch_1", "bkt_b/btch_2"]\n'
+            'finished = ["bkt_a/btch_9=COMPLETED", "bkt_b/btch_8=DRAFT"]\n'
         )
         try:
             yield path, ready["api_key"]
@@ -128,11 +129,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _print_mutants(rows: list[dict[str, Any]], console: Console) -> None:
-    table = Table(title="Mutants", title_justify="left", pad_edge=False, box=None)
-    for column in ("mutant", "caught by"):
-        table.add_column(column)
-    for column in ("after requests", "seconds"):
-        table.add_column(column, justify="right")
+    numbers = [Column(name, justify="right") for name in ("after requests", "seconds")]
+    table = Table("mutant", "caught by", *numbers, title="Mutants", title_justify="left", pad_edge=False, box=None)
     for row in rows:
         caught_by = row["caught_by"] or "[bold red]SURVIVED"
         table.add_row(row["mutant"], caught_by, str(row["after"]), f"{row['seconds']:.2f}")

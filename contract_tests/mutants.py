@@ -11,6 +11,7 @@ import asyncio
 import base64
 import gzip
 import json
+import operator
 import re
 import sys
 import time
@@ -27,27 +28,23 @@ from mixpeek_batches.mock import MockServer
 
 from . import clauses as c
 from .clause import Clause
-from .scenario import MOCK_KEY, NAMESPACE, prepared_target
+from .scenario import KEY, MOCK_KEY, NAMESPACE, prepared_target
 
-KEY = f"{MOCK_KEY}_some"
-BUCKETS = {"btch_1": "bkt_a", "btch_2": "bkt_b", "btch_9": "bkt_a"}
-
+BUCKETS = {"btch_1": "bkt_a", "btch_2": "bkt_b", "btch_9": "bkt_a", "btch_8": "bkt_b"}
+DRAFT = ("bkt_b", "btch_8")
 
 Done = Any
 """What changes return, so that they can follow a condition in a lambda."""
 
 
-class Changeable:
-    """What a lambda can change."""
-
-    def set(self, **attributes: Any) -> Done:
-        """Set attributes."""
-        for name, value in attributes.items():
-            setattr(self, name, value)
+def set_attributes(self: Any, **attributes: Any) -> Done:
+    """Set attributes."""
+    for name, value in attributes.items():
+        setattr(self, name, value)
 
 
 @attrs.define
-class Incoming(Changeable):
+class Incoming:
     """A request on its way to the mock, to be changed.
 
     Attributes:
@@ -64,6 +61,7 @@ class Incoming(Changeable):
     body: bytes
     query: str
     client: tuple[str, int]
+    set = set_attributes
 
     def all(self, name: str) -> list[str]:
         """Return every value of a header."""
@@ -107,6 +105,11 @@ class Incoming(Changeable):
         scheme, _, key = self["authorization"].partition(" ")
         return key if scheme.lower() == "bearer" else ""
 
+    @property
+    def namespace(self) -> str:
+        """The X-Namespace header; empty if there is none."""
+        return self["x-namespace"]
+
     def accept(self) -> Done:
         """Pass as a request with a good key."""
         self.send("authorization", f"Bearer {KEY}")
@@ -129,7 +132,7 @@ class Incoming(Changeable):
 
 
 @attrs.define
-class Outgoing(Changeable):
+class Outgoing:
     """A response of the mock, to be changed.
 
     Attributes:
@@ -147,6 +150,11 @@ class Outgoing(Changeable):
     raw: bytes | None = None
     more: list[tuple[str, str]] = attrs.Factory(list)
     tail: bytes = b""
+    set = set_attributes
+
+    def head(self, name: str, value: str) -> Done:
+        """Send a header."""
+        self.headers[name] = value
 
     def error(self, status: int) -> Done:
         """Respond with an error instead."""
@@ -157,8 +165,9 @@ class Outgoing(Changeable):
             self.headers["www-authenticate"] = "Bearer"
 
     def in_error(self, **values: Any) -> Done:
-        """Set fields of the error in the body."""
-        self.body["error"].update(values)
+        """Set fields of the error in the body, if there is one."""
+        if self.status >= 400 and self.body:
+            self.body["error"].update(values)
 
     def html(self) -> Done:
         """Respond with a page."""
@@ -172,7 +181,7 @@ class Outgoing(Changeable):
     def put(self, status: str, namespace: str | None = None, *, show: bool = False) -> Done:
         """Give the batch of the request another status behind the mock's back, and show it if asked to."""
         server, asked = self.asked.server, self.asked
-        batch = server.batch(*asked.batch, namespace=namespace or asked["x-namespace"] or None).to_dict()
+        batch = server.batch(*asked.batch, namespace=namespace or asked.namespace or None).to_dict()
         task = server.add_batch(**{**batch, "status": status}).task()
         if show:
             self.status, self.body = 200, task
@@ -309,7 +318,7 @@ def alike_namespace(normalize: Callable[[str], str]) -> Ask:
     """Take namespaces for equal that are so once normalized."""
 
     def ask(asked: Incoming) -> None:
-        sent = asked["x-namespace"].encode("latin-1").decode("utf-8", "replace")
+        sent = asked.namespace.encode("latin-1").decode("utf-8", "replace")
         known = {normalize(text): text for text in (NAMESPACE, asked.server.add_namespace(NAMESPACE))}
         if normalize(sent) in known:
             asked.send("x-namespace", known[normalize(sent)])
@@ -317,34 +326,18 @@ def alike_namespace(normalize: Callable[[str], str]) -> Ask:
     return ask
 
 
+def called(word: str, name: Callable[[Incoming], object], find: Callable[[Incoming], object]) -> Ask:
+    """Find what a word stands for."""
+    return lambda asked: name(asked) == word and find(asked)
+
+
 def up_to(end: str) -> Callable[[str], str]:
     return lambda text: text.partition(end)[0]
 
 
-def unaccented(text: str) -> str:
-    return "".join(part for part in unicodedata.normalize("NFKD", text) if not unicodedata.combining(part))
-
-
-def numbered(text: str) -> str:
-    """Read the digits of a text as a number, however they are written."""
-    return re.sub(r"\d+", lambda match: str(int(match[0])), text)
-
-
-def unpunctuated(text: str) -> str:
-    return re.sub("[-_]", "", text)
-
-
-def by_task_id(asked: Incoming) -> None:
-    """Find batches by the id of their task."""
-    for batch in asked.server.batches:
-        if batch.task_id == asked.batch[1]:
-            asked.address(batch.bucket_identifier, batch.batch_id)
-
-
-def batch_of_the_body(asked: Incoming) -> None:
-    """Find the batch that a JSON object in the body names, in the bucket of the path."""
-    if asked.batch[1] and asked.body[:1] == b"{" and b'"batch_id"' in asked.body:
-        asked.address(asked.batch[0], json.loads(asked.body)["batch_id"])
+def with_field(name: str, value: object) -> Change:
+    """Send another value of a field of the task, or none."""
+    return lambda response: response.body.pop(name) if value == "missing" else response.body.update({name: value})
 
 
 def again(response: Outgoing) -> bool:
@@ -353,6 +346,13 @@ def again(response: Outgoing) -> bool:
     before = response.asked.path in seen
     seen.add(response.asked.path)
     return before
+
+
+def body_stays(asked: Incoming) -> Outgoing | None:
+    """Read the body of a request in chunks as the next request on its connection."""
+    memory = asked.server.memory
+    left, memory[asked.client] = memory.get(asked.client), asked["transfer-encoding"]
+    return Outgoing(asked, 400, {"content-type": "text/html"}, raw=b"<h1>no</h1>") if left else None
 
 
 def session_cookie(response: Outgoing) -> None:
@@ -397,6 +397,13 @@ def under_load(number: int, change: Change) -> Change:
     return changed
 
 
+def refuse_odd(response: Outgoing) -> None:
+    """Refuse identifiers with control characters, and long ones."""
+    parts = [unquote(part) for part in response.asked.path.split("/")]
+    if response.status == 404 and any(len(part) > 255 or re.search(r"[\x00-\x1f\x7f]", part) for part in parts):
+        response.error(422)
+
+
 def compress(response: Outgoing) -> None:
     if "gzip" in response.asked["accept-encoding"]:
         response.raw = gzip.compress(json.dumps(response.body).encode())
@@ -429,26 +436,13 @@ def requests(rows: dict[str, Ask | tuple[Ask, *tuple[Clause, ...]]], *clauses: C
 
 
 # The task.
+for field, values in {
+    "task_id": ("missing", None, 7), "task_type": ("missing", None, "api_buckets_batches_cancel"),
+    "status": ("missing", None, "STOPPED", "CANCELLED", "canceled"), "inputs": (None, {"a": 1}, ["a", 1]),
+    "outputs": (None, [["a"]]), "additional_data": ("none", []), "error_message": ({"message": "x"},),
+}.items():
+    responses(200, {f"{field} {value}": with_field(field, value) for value in values}, c.task_schema)
 responses(200, {
-    "200 without task_id": lambda r: r.body.pop("task_id"),
-    "200 without task_type": lambda r: r.body.pop("task_type"),
-    "200 without status": lambda r: r.body.pop("status"),
-    "200 with null task_id": lambda r: r.body.update(task_id=None),
-    "200 with null task_type": lambda r: r.body.update(task_type=None),
-    "200 with null status": lambda r: r.body.update(status=None),
-    "200 with null inputs": lambda r: r.body.update(inputs=None),
-    "200 with null outputs": lambda r: r.body.update(outputs=None),
-    "a status outside the enum": lambda r: r.body.update(status="STOPPED"),
-    "British CANCELLED": lambda r: r.body.update(status="CANCELLED"),
-    "a lower-case status": lambda r: r.body.update(status="canceled"),
-    "a type outside the enum": lambda r: r.body.update(task_type="api_buckets_batches_cancel"),
-    "a number for task_id": lambda r: r.body.update(task_id=7),
-    "an object for inputs": lambda r: r.body.update(inputs={"a": 1}),
-    "numbers in inputs": lambda r: r.body.update(inputs=["a", 1]),
-    "lists in outputs": lambda r: r.body.update(outputs=[["a"]]),
-    "a string for additional_data": lambda r: r.body.update(additional_data="none"),
-    "a list for additional_data": lambda r: r.body.update(additional_data=[]),
-    "an object for error_message": lambda r: r.body.update(error_message={"message": "x"}),
     "the task wrapped in data": lambda r: r.set(body={"data": r.body}),
     "the task in a list": lambda r: r.set(body=[r.body]),
 }, c.task_schema)
@@ -484,32 +478,34 @@ responses(200, {
         c.error_message_due),
     "one task_id for all": (lambda r: r.body.update(task_id="task_1"), c.one_task_each),
     "under load, one gets the task of another": (shared("body"), c.no_mixing),
-    "the key in an answer, percent-encoded": (
-        lambda r: r.body.update(debug="".join(f"%{ord(character):02x}" for character in KEY)), c.key_not_repeated),
-    "the key in the task": (lambda r: r.body.update(by=r.asked["authorization"][7:]), c.key_not_repeated),
 })
 # Every response.
 responses(None, {
     "bytes behind the body": (lambda r: r.set(tail=b"\n"), c.framing),
     "HEAD gets a body": (lambda r: r.asked.method == "HEAD" and r.set(tail=b"{}"), c.framing),
-    "text/plain": (lambda r: r.headers.update({"content-type": "text/plain"}), c.content_type),
+    "text/plain": (lambda r: r.head("content-type", "text/plain"), c.content_type),
     "HTML errors for browsers": (lambda r: "html" in r.asked["accept"] and r.html(), c.content_type, c.error_envelope),
     "problem+json for who asks for it": (
-        lambda r: "problem" in r.asked["accept"] and r.headers.update({"content-type": "application/problem+json"}),
+        lambda r: "problem" in r.asked["accept"] and r.head("content-type", "application/problem+json"),
         c.content_type),
     "two content types": (lambda r: r.more.append(("content-type", "application/json")), c.headers_once),
     "X-Namespace must be given": (
-        lambda r: r.status == 404 and not r.asked["x-namespace"] and r.error(422), c.namespace_elsewhere),
-    "the key in a header": (
-        lambda r: r.headers.update({"x-debug": r.asked["authorization"].encode("ascii", "replace").decode() or "none"}),
-        c.key_not_repeated),
+        lambda r: r.status == 404 and not r.asked.namespace and r.error(422), c.namespace_elsewhere),
     "403 for another site": (lambda r: "example.org" in r.asked["origin"] and r.error(403), c.style),
+    "an Idempotency-Key gets the first response again": (
+        lambda r: r.asked["idempotency-key"]
+        and r.set(**r.asked.server.memory.setdefault("first", {"status": r.status, "body": r.body})),
+        c.request_id_means_nothing),
+    "an Idempotency-Key gets the first task again": (
+        lambda r: r.asked["idempotency-key"] and r.set(body=r.asked.server.memory.setdefault("first", r.body)),
+        c.request_id_means_nothing),
+    "409 for a second Idempotency-Key": (
+        lambda r: r.asked["idempotency-key"] and again(r) and r.error(409), c.request_id_means_nothing),
     "GET of a cancelled batch 200": (
         lambda r: r.asked.method == "GET" and r.asked.has_status("CANCELED") and r.set(status=200),
         c.method_after_cancel),
     "400 for an unknown query": (lambda r: "x=1" in r.asked.query and r.error(400), c.style),
-    "X-HTTP-Method-Override counts": (
-        lambda r: r.asked["x-http-method-override"] == "GET" and r.error(405), c.style),
+    "X-HTTP-Method-Override counts": (lambda r: r.asked["x-http-method-override"] == "GET" and r.error(405), c.style),
     "406 for XML": (lambda r: "xml" in r.asked["accept"] and r.error(406), c.accept),
     "406 without Accept": (lambda r: not r.asked["accept"] and r.error(406), c.accept),
     "411 without a length": (
@@ -541,12 +537,12 @@ responses(None, {
     "500 on a quote": lambda r: "%27" in r.asked.path and r.error(500),
 }, c.odd_identifiers, c.no_server_error)
 responses(None, {
-    "500 on a long namespace": lambda r: len(r.asked["x-namespace"]) > 250 and r.error(500),
-    "500 on a non-ASCII namespace": lambda r: not r.asked["x-namespace"].isascii() and r.error(500),
+    "500 on a long namespace": lambda r: len(r.asked.namespace) > 250 and r.error(500),
+    "500 on a non-ASCII namespace": lambda r: not r.asked.namespace.isascii() and r.error(500),
 }, c.odd_namespaces, c.no_server_error)
 responses(None, {
     "500 on what every object has": lambda r: r.asked.batch[1] == "constructor" and r.error(500),
-    "500 on a namespace that every object has": lambda r: r.asked["x-namespace"] == "constructor" and r.error(500),
+    "500 on a namespace that every object has": lambda r: r.asked.namespace == "constructor" and r.error(500),
 }, c.unknown_batch, c.no_server_error)
 # Errors.
 responses(400, {
@@ -568,14 +564,16 @@ responses(401, {
     "404 for a wrong key": (lambda r: r.error(404), c.key_in_full),
     "403 for a wrong key": (lambda r: r.error(403), c.key_in_full),
     "401 without WWW-Authenticate": (lambda r: r.headers.pop("www-authenticate"), c.www_authenticate),
-    "401 that asks for Basic": (
-        lambda r: r.headers.update({"www-authenticate": 'Basic realm="api"'}), c.www_authenticate),
-    "the key in a 401": (
-        lambda r: r.in_error(message=f"unknown: {r.asked['authorization']}"), c.key_not_repeated),
+    "401 that asks for Basic": (lambda r: r.head("www-authenticate", 'Basic realm="api"'), c.www_authenticate),
     "the batch before the key": (lambda r: "contract-test-" in r.asked.path and r.error(404), c.key_before_batch),
     "the status before the key": (lambda r: "btch_9" in r.asked.path and r.error(400), c.key_before_status),
     "a 401 tells whether the batch is there": (
         lambda r: r.asked.exists and r.in_error(details={"batch": "known"}), c.key_before_batch),
+    "a 401 has the realm of a namespace that is there": (
+        lambda r: r.asked.namespace in {"empty_one", "forbidden_one"}
+        and r.head("www-authenticate", "Bearer realm=known"), c.key_in_any_namespace),
+    "a 401 tells how near the key is": (
+        lambda r: r.head("x-right", str(sum(map(operator.eq, r.asked.key, KEY)))), c.key_in_full),
 })
 responses(404, {
     "no content type on errors": (lambda r: r.headers.pop("content-type"), c.content_type),
@@ -586,12 +584,14 @@ responses(404, {
     "the envelope's status is always 500": (lambda r: r.body.update(status=500), c.envelope_status),
     "success true in an error": (lambda r: r.body.update(success=True), c.error_envelope, c.envelope_status),
     "errors with status 200": (lambda r: r.set(status=200), c.unknown_batch),
+    "an unknown path is repeated unescaped": (
+        lambda r: r.asked.batch[1] or r.add_to_json(b'"path": "%b"' % unquote(r.asked.path).encode()), c.json_),
     "400 for an unknown path": (lambda r: not r.asked.path.endswith("/cancel") and r.error(400), c.unknown_path),
     "422 for any body": (lambda r: r.asked.body and r.error(422), c.body_means_nothing),
     "the type of an error in another language": (
         lambda r: r.asked["accept-language"] == "de" and r.in_error(type="NichtGefunden"), c.accept),
     "under load, one looks in the namespace of another": (
-        under_load(2, lambda r: r.asked.exists and r.asked["x-namespace"] != NAMESPACE
+        under_load(2, lambda r: r.asked.exists and r.asked.namespace != NAMESPACE
                    and r.put("CANCELED", NAMESPACE, show=True)), c.no_mixing),
 })
 responses(404, {
@@ -600,30 +600,48 @@ responses(404, {
     "a 404 says where the batch is": lambda r: r.asked.exists and r.in_error(message="It is in another bucket."),
     "a 404 says that the batch is somewhere": lambda r: r.asked.exists and r.in_error(details={"exists": True}),
     "a 404 of another type for what is elsewhere":
-        lambda r: r.asked.exists and r.asked["x-namespace"] == "empty_one" and r.in_error(type="WrongNamespaceError"),
-    "a 404 has a header for what is elsewhere": lambda r: r.asked.exists and r.headers.update({"x-shard": "3"}),
+        lambda r: r.asked.exists and r.asked.namespace == "empty_one" and r.in_error(type="WrongNamespaceError"),
+    "a 404 has a header for what is elsewhere": lambda r: r.asked.exists and r.head("x-shard", "3"),
+    "a 404 has an ETag for what is elsewhere": lambda r: r.asked.exists and r.head("etag", str(time.monotonic_ns())),
+    "a 404 is longer for what is elsewhere": lambda r: r.asked.exists and r.set(raw=json.dumps(r.body).encode() + b" "),
+    "a 404 lists the namespaces":
+        lambda r: "contract-test-" in r.asked.namespace and r.in_error(details={"known": ["forbidden_one"]}),
+    "a 404 proposes a namespace":
+        lambda r: r.asked.namespace.startswith(NAMESPACE[:-1]) and r.in_error(message=f"{NAMESPACE}?"),
 }, c.elsewhere_tells_nothing)
 responses(405, {
     "404 for another method": lambda r: r.error(404),
     "OPTIONS gives 200": lambda r: r.asked.method == "OPTIONS" and r.set(status=200),
-    "OPTIONS gives 204 to whoever asks": lambda r: r.asked.method == "OPTIONS" and r.set(status=204),
-    "OPTIONS asks for the batch first": lambda r: r.asked.method == "OPTIONS" and not r.asked.exists and r.error(404),
+    "OPTIONS gives 204 to a page": lambda r: r.asked["access-control-request-method"] and r.set(status=204),
     "HEAD gives 200": lambda r: r.asked.method == "HEAD" and r.set(status=200),
-    "TRACE repeats the request": (
-        lambda r: r.asked.method == "TRACE" and r.set(status=200, raw=repr(r.asked.headers).encode()),
-        c.key_not_repeated),
 }, c.method)
 responses(405, {
     "405 without Allow": (lambda r: r.headers.pop("allow"), c.allow),
-    "405 that allows GET": (lambda r: r.headers.update(allow="GET"), c.allow),
+    "405 that allows GET": (lambda r: r.head("allow", "GET"), c.allow),
     "the key before the method": (lambda r: not r.asked["authorization"] and r.error(401), c.method_before_key),
 })
 responses(405, {
-    "HEAD tells by a header":
-        lambda r: r.asked.method == "HEAD" and r.asked.exists and r.headers.update({"x-batch": "here"}),
+    "HEAD tells by a header": lambda r: r.asked.method == "HEAD" and r.asked.exists and r.head("x-batch", "here"),
+    "OPTIONS asks for the batch first": lambda r: r.asked.method == "OPTIONS" and not r.asked.exists and r.error(404),
     "GET tells in its details": lambda r: r.in_error(details={"found": r.asked.exists}),
-    "OPTIONS tells by its Allow": lambda r: r.asked.exists and r.headers.update(allow="POST, OPTIONS"),
+    "OPTIONS tells by its Allow": lambda r: r.asked.exists and r.head("allow", "POST, OPTIONS"),
+    "a page's OPTIONS tells by its headers": lambda r: r.asked["access-control-request-method"] and r.asked.exists
+        and r.head("access-control-allow-origin", "*"),
 }, c.method_tells_nothing)
+responses(200, {
+    "the key in the task": lambda r: r.body.update(by=r.asked.key),
+    "the key in an answer, percent-encoded": lambda r: r.body.update(debug="".join(f"%{ord(one):02x}" for one in KEY)),
+}, c.key_not_repeated)
+responses(None, {
+    "the key in a header": lambda r: r.head("x-debug", r.asked["authorization"].encode("ascii", "replace").decode()),
+    "the key in an error": lambda r: r.in_error(message=f"unknown: {r.asked['authorization']}"),
+    "the key without its prefix in an error": lambda r: r.in_error(message=f"not {KEY.rpartition('_')[2]}"),
+    "the namespace in an error": lambda r: r.in_error(message=f"no {r.asked.namespace}"),
+    "the bucket in an error": lambda r: r.in_error(message=f"no {r.asked.batch[0]}"),
+    "the batch in an error": lambda r: r.in_error(message=f"no {r.asked.batch[1]}"),
+    "the query in an error": lambda r: r.in_error(message=f"no {r.asked.query}"),
+    "TRACE repeats the request": lambda r: r.asked.method == "TRACE" and r.set(raw=repr(r.asked.headers).encode()),
+}, c.key_not_repeated)
 # What only the state behind the server shows.
 responses(200, {
     "inputs lost on cancelling": lambda r: r.body.update(inputs=[]),
@@ -638,7 +656,7 @@ responses(401, {
 }, c.refusal_changes_nothing, needs_state=True)
 responses(404, {
     "a batch of another namespace is cancelled behind a 404":
-        lambda r: r.asked.batch == ("bkt_a", "btch_1") and r.asked["x-namespace"] == "empty_one"
+        lambda r: r.asked.batch == ("bkt_a", "btch_1") and r.asked.namespace == "empty_one"
         and r.put("CANCELED", NAMESPACE),
 }, c.refusal_changes_nothing, needs_state=True)
 responses(405, {
@@ -654,7 +672,7 @@ responses(429, {
 }, c.headers_once, needs_state=True)
 responses(503, {"503 without Retry-After": lambda r: r.headers.pop("retry-after")}, c.retry_after, needs_state=True)
 requests({
-    "no default namespace": (lambda a: not a["x-namespace"] and a.lose(), c.default_namespace),
+    "no default namespace": (lambda a: not a.namespace and a.lose(), c.default_namespace),
     "an encoded slash ends the segment": (lambda a: a.rewrite("%2F", "/"), c.opaque_identifiers),
     "UNKNOWN cannot be cancelled": (
         lambda a: a.has_status("UNKNOWN") and a.address("none", "none"), c.cancel_every_status),
@@ -666,10 +684,12 @@ requests({
     "more than the key will do": lambda a: a.key.startswith(KEY) and a.accept(),
     "the end of the key is not looked at": lambda a: a.key[:-1] == KEY[:-1] and a.accept(),
     "keys in any case": lambda a: a.key.lower() == KEY.lower() and a.accept(),
+    "the key without its prefix will do": lambda a: a.key == KEY.rpartition("_")[2] and a.accept(),
     "a key up to a dot": lambda a: a.key.partition(".")[0] == KEY and a.accept(),
     "Bearer twice": lambda a: a.key == f"Bearer {KEY}" and a.accept(),
     "a key in base64": lambda a: a.key == base64.b64encode(KEY.encode()).decode() and a.accept(),
     "a key as a parameter": lambda a: a.key == f'token="{KEY}"' and a.accept(),
+    "more than the key will do for a draft": lambda a: a.batch == DRAFT and a.key.startswith(KEY) and a.accept(),
 }, c.key_in_full)
 requests({
     "the key in X-API-Key will do": lambda a: a["x-api-key"] == KEY and a.accept(),
@@ -677,6 +697,7 @@ requests({
     "the key in a cookie will do": lambda a: KEY in a["cookie"] and a.accept(),
     "a form has the key": lambda a: f"api_key={KEY}".encode() in a.body and a.accept(),
     "a proxy's user needs no key": lambda a: a["x-forwarded-user"] and a.accept(),
+    "a page's preflight needs no key": lambda a: a["access-control-request-method"] and a.accept(),
     "a page of this machine needs no key": lambda a: "localhost" in a["origin"] and a.accept(),
     "a proxy on this machine needs no key": lambda a: a["x-real-ip"] == "127.0.0.1" and a.accept(),
     "the key in X-Access-Token will do": lambda a: a["x-access-token"] == KEY and a.accept(),
@@ -684,9 +705,12 @@ requests({
 }, c.key_elsewhere)
 requests({
     "the key is not looked at": (lambda a: a.accept(), c.no_key),
-    "without a namespace no key is needed": (lambda a: not a["x-namespace"] and a.accept(), c.key_in_any_namespace),
-    "another namespace needs no key": (
-        lambda a: a["x-namespace"] == "empty_one" and a.accept(), c.key_in_any_namespace),
+    "no key with an X-Request-Id that was used": (
+        remember("authorization", lambda a: a["x-request-id"] and KEY in a["authorization"],
+                 lambda a: a["x-request-id"]),
+        c.request_id_means_nothing),
+    "without a namespace no key is needed": (lambda a: not a.namespace and a.accept(), c.key_in_any_namespace),
+    "another namespace needs no key": (lambda a: a.namespace == "empty_one" and a.accept(), c.key_in_any_namespace),
     "cancelled batches need no key": (lambda a: a.has_status("CANCELED") and a.accept(), c.no_key),
     "Basic with the key will do": (lambda a: a["authorization"].startswith("Basic ") and a.accept(), c.other_scheme),
     "a bare key will do": (lambda a: a["authorization"] == KEY and a.accept(), c.other_scheme),
@@ -701,9 +725,9 @@ requests({
     "the machine keeps the key":
         (remember("authorization", lambda a: KEY in a["authorization"], lambda a: a.client[0]), c.no_key),
     "the connection keeps the namespace":
-        remember("x-namespace", lambda a: a["x-namespace"] == NAMESPACE, lambda a: a.client),
+        remember("x-namespace", lambda a: a.namespace == NAMESPACE, lambda a: a.client),
     "everybody keeps the last namespace":
-        remember("x-namespace", lambda a: a["x-namespace"] in {NAMESPACE, "empty_one"}, lambda _: "last"),
+        remember("x-namespace", lambda a: a.namespace in {NAMESPACE, "empty_one"}, lambda _: "last"),
 }, c.connection_remembers_nothing)
 # The request.
 requests({
@@ -723,7 +747,8 @@ requests({
 requests({
     "a body names the namespace": lambda a: b'"namespace"' in a.body and a.find(),
     "a body names the batch": lambda a: b'"batch_id"' in a.body and a.batch[1] and a.address("bkt_a", "btch_9"),
-    "a body names a batch in the bucket": batch_of_the_body,
+    "a body names a batch in the bucket": lambda a: a.batch[1] and b'"batch_id"' in a.body
+        and a.address(a.batch[0], json.loads(a.body)["batch_id"]),
     "a form changes the method": lambda a: b"_method=DELETE" in a.body and a.set(method="DELETE"),
 }, c.body_means_nothing)
 requests({
@@ -740,7 +765,7 @@ requests({
     "only Accept: application/json": (
         lambda a: a["accept"] == "application/json" or a.address("none", "none"), c.accept),
     "a namespace in another header": (
-        lambda a: a["x-namespace"] or (a["x-tenant"] and a.send("x-namespace", a["x-tenant"])), c.namespace_elsewhere),
+        lambda a: a.namespace or (a["x-tenant"] and a.send("x-namespace", a["x-tenant"])), c.namespace_elsewhere),
     "a namespace in the query": (lambda a: f"ns={NAMESPACE}" in a.query and a.find(), c.namespace_elsewhere),
     "a namespace in a cookie": (lambda a: f"namespace={NAMESPACE}" in a["cookie"] and a.find(), c.namespace_elsewhere),
 })
@@ -748,61 +773,66 @@ requests({
 requests({
     "the namespace is not looked at": (lambda a: a.find(), c.unknown_namespace, c.other_namespace),
     "an unknown namespace is the default": (
-        lambda a: a["x-namespace"].startswith("contract-test-") and a.find(), c.unknown_namespace),
-    "other namespaces see the batches": (lambda a: a["x-namespace"] == "empty_one" and a.find(), c.other_namespace),
-    "a forbidden namespace is unknown": (lambda a: a["x-namespace"] == "forbidden" and a.lose(), c.forbidden_namespace),
-    "no namespace by id": (lambda a: a["x-namespace"].startswith("ns_") and a.lose(), c.namespace_by_id),
+        lambda a: a.namespace.startswith("contract-test-") and a.find(), c.unknown_namespace),
+    "other namespaces see the batches": (lambda a: a.namespace == "empty_one" and a.find(), c.other_namespace),
+    "a forbidden namespace is unknown": (lambda a: a.namespace == "forbidden_one" and a.lose(), c.forbidden_namespace),
+    "no namespace by id": (lambda a: a.namespace.startswith("ns_") and a.lose(), c.namespace_by_id),
     "the bucket is not looked at": (lambda a: a.exists and a.find_bucket(), c.unknown_bucket, c.other_bucket),
     "batches of other buckets are found": (
         lambda a: a.exists and a.batch[0] in BUCKETS.values() and a.find_bucket(), c.other_bucket),
     "any bucket, by a dash": (lambda a: a.exists and a.batch[0] == "-" and a.find_bucket(), c.identifier_exact),
-    "the id of its task will do": (by_task_id, c.task_is_no_batch),
+    "drafts are in every bucket": (lambda a: a.batch[1] == DRAFT[1] and a.find_bucket(), c.unknown_bucket),
+    "drafts are in another namespace": (
+        lambda a: a.batch == DRAFT and a.namespace == "empty_one" and a.find(), c.other_namespace),
+    "drafts are in every namespace": (lambda a: a.batch == DRAFT and a.find(), c.unknown_namespace),
+    "drafts in any case": (lambda a: a.batch[1].lower() == DRAFT[1] and a.address(*DRAFT), c.identifier_exact),
+    "the body of chunks stays in the connection": (body_stays, c.length_unannounced),
+    "the id of its task will do": (
+        lambda a: [a.address(one.bucket_identifier, one.batch_id) for one in a.server.batches
+                   if one.task_id == a.batch[1]], c.task_is_no_batch),
 })
 requests({
-    "identifiers in any case": alike(str.lower),
-    "identifiers without accents": alike(unaccented),
-    "identifiers in any width": alike(lambda text: unicodedata.normalize("NFKC", text)),
-    "identifiers by their number": alike(numbered),
     "identifiers without spaces around": alike(str.strip),
-    "identifiers without what cannot be seen": alike(lambda text: text.replace("\u200b", "")),
-    "identifiers decoded twice": alike(unquote),
-    "identifiers without slashes": alike(lambda text: text.strip("/")),
     "identifiers without the last newline": alike(lambda text: text.removesuffix("\n")),
-    "identifiers in quotes": alike(lambda text: text.strip('"')),
     "identifiers without their prefix": alike(lambda text: text.removeprefix("btch_").removeprefix("bkt_")),
-    "identifiers behind a dot segment": alike(lambda text: text.rpartition("/../")[2]),
     "identifiers with a wildcard": alike(lambda text: f"{text[:-1]}*" if text[-1:] in "_?.129" else text),
-    "identifiers with any punctuation": alike(unpunctuated),
     "identifiers without .json": (alike(lambda text: text.removesuffix(".json")), c.identifier_in_full),
-    "identifiers without parameters": (alike(up_to(";")), c.identifier_in_full),
-    "identifiers up to a comma": (alike(up_to(",")), c.identifier_in_full),
-    "identifiers up to a NUL": (alike(up_to("\0")), c.identifier_in_full),
 }, c.identifier_exact)
+for one_word in ("latest", "all", "null", "undefined", "0"):
+    requests({
+        f"a batch called {one_word}": called(one_word, lambda a: a.batch[1], lambda a: a.address("bkt_a", "btch_9")),
+        f"a bucket called {one_word}": called(one_word, lambda a: a.exists and a.batch[0], lambda a: a.find_bucket()),
+    }, c.identifier_exact)
+    requests({
+        f"a namespace called {one_word}": called(one_word, lambda a: a.namespace, lambda a: a.find()),
+    }, c.namespace_exact)
 requests({
     "batch ids compared by their beginning":
         alike(lambda text: next((known for known in BUCKETS if text.startswith(known)), text)),
     "buckets compared by their end": alike(lambda text: text[-5:] if text.endswith(("bkt_a", "bkt_b")) else text),
-    "identifiers without a query": alike(up_to("?")),
-    "identifiers up to a colon": alike(up_to(":")),
-    "identifiers up to an at sign": alike(up_to("@")),
-    "identifiers up to a backslash": alike(up_to("\\")),
 }, c.identifier_in_full)
+for how, normalize in {
+    "in any case": str.lower,
+    "without accents": lambda text: re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFKD", text)),
+    "in any width": lambda text: unicodedata.normalize("NFKC", text),
+    "by their number": lambda text: re.sub(r"\d+", lambda match: str(int(match[0])), text),
+    "without what cannot be seen": lambda text: text.replace("\u200b", ""),
+    "decoded twice": unquote,
+    "without slashes": lambda text: text.strip("/"),
+    "in quotes": lambda text: text.strip('"'),
+    "behind a dot segment": lambda text: text.rpartition("/../")[2],
+    "with any punctuation": lambda text: re.sub("[-_]", "", text),
+}.items():
+    requests({f"identifiers {how}": alike(normalize)}, c.identifier_exact)
+    requests({f"namespaces {how}": alike_namespace(normalize)}, c.namespace_exact)
+for end in ";,:?@\\\0":
+    requests({f"identifiers up to {end!r}": alike(up_to(end))}, c.identifier_in_full)
+    if end.isprintable():
+        requests({f"namespaces up to {end!r}": alike_namespace(up_to(end))}, c.unknown_namespace)
 requests({
-    "namespaces in any case": alike_namespace(str.lower),
-    "namespaces without accents": alike_namespace(unaccented),
-    "namespaces by their number": alike_namespace(numbered),
-    "namespaces without parameters": alike_namespace(up_to(";")),
-    "namespaces without slashes": alike_namespace(lambda text: text.strip("/")),
-    "namespaces with any punctuation": alike_namespace(unpunctuated),
-    "namespaces with or without ns_": alike_namespace(lambda text: text.removeprefix("ns_")),
-    "namespaces in quotes": alike_namespace(lambda text: text.strip('"')),
-    "a namespace called null": lambda a: a["x-namespace"] == "null" and a.find(),
-}, c.namespace_exact)
-requests({
-    "the first of several namespaces": alike_namespace(up_to(",")),
-    "the last of several namespaces": alike_namespace(lambda text: text.rpartition(",")[2]),
-    "namespaces up to a colon": alike_namespace(up_to(":")),
-}, c.unknown_namespace)
+    "namespaces with or without ns_": (alike_namespace(lambda text: text.removeprefix("ns_")), c.namespace_exact),
+    "the last of several namespaces": (alike_namespace(lambda text: text.rpartition(",")[2]), c.unknown_namespace),
+})
 # fmt: on
 
 HARMLESS: dict[str, Mutant] = {
@@ -811,6 +841,7 @@ HARMLESS: dict[str, Mutant] = {
     "the first namespace counts": Mutant(ask=pick(0, "x-namespace")),
     "the last namespace counts": Mutant(ask=pick(-1, "x-namespace")),
     "bodies are compressed": Mutant(change=compress),
+    "422 for what no identifier can be": Mutant(change=refuse_odd),
 }
 """What a correct server may do, and the mock does not."""
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import attrs
 import jinja2
 from rich.console import Console
 from rich.table import Table
@@ -54,7 +55,8 @@ def explained(result: ClauseResult) -> str:
     breach = result.breach
     if breach is None:
         return ""
-    lines = [f"expected {breach.expected}", f"got      {breach.got}", result.frequency, breach.request, breach.curl]
+    lines = [f"expected {breach.expected}", f"got      {breach.got}", result.frequency]
+    lines += [breach.state, breach.request, breach.curl]
     return "\n".join(filter(None, lines))
 
 
@@ -126,9 +128,7 @@ def as_json(report: Report) -> dict[str, Any]:
             }
             for result in report.results.values()
         ],
-        "differences": None if differences is None else [
-            {"clause": d.clause, "what": d.what, "real": d.real, "mock": d.mock, "curl": d.curl} for d in differences
-        ],
+        "differences": None if differences is None else [attrs.asdict(difference) for difference in differences],
     }  # fmt: skip
 
 
@@ -145,6 +145,7 @@ def page(report: Report) -> str:
         counts=counts(report),
         kinds=kinds(report),
         gateways=gateways(report),
+        explained=explained,
     )
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import attrs
 
 from . import decisions, spec
-from .clause import CLAUSES, Check, Clause, Scope
+from .clause import CLAUSES, Check, Clause, Phase, Scope
 from .target import BatchRef, Target
 from .wire import KEY_VARIABLE, Exchange
 
@@ -30,6 +30,8 @@ def key_forms(key: str) -> list[str]:
     cut = [key[:-4], key[4:]] if len(key) >= 16 else []
     forms = [key, key[:-1], key[1:], *cut, key[::-1], key.upper(), key.lower(), key.swapcase(), quote(key, safe="")]
     forms += [key.encode().hex(), key.partition("_")[2], key.replace("_", "-"), " ".join(key)]
+    secret = key.rpartition("_")[2]  # behind what says which sort of key it is
+    forms += [secret] if len(secret) >= 12 and not secret.isalpha() else []
     for shift in range(3):  # base64 of a text that holds it, at each alignment
         coded = base64.b64encode(b"\0" * shift + key.encode() + b"\0" * ((-shift - len(key)) % 3)).decode()
         forms.append(coded[-(-8 * shift // 6) : 8 * (shift + len(key)) // 6])
@@ -43,14 +45,22 @@ def _escaped(text: str) -> list[str]:
     return list(dict.fromkeys([*forms, *(html.escape(form) for form in forms)]))
 
 
+_STATES: dict[Phase, str] = {
+    "before": "",
+    "cancelling": "while the batches under cancelable were being cancelled: the command alone may not repeat it",
+    "after": "after the batches under cancelable were cancelled: the command repeats it only then",
+}
+
+
 @attrs.frozen
 class Breach:
-    """A clause seen broken, by one request or by none."""
+    """A clause seen broken, by one request or by none, and in which state of the batches, if that may matter."""
 
     expected: str
     got: str
     request: str
     curl: str
+    state: str
 
 
 @attrs.define
@@ -103,6 +113,7 @@ class Report:
         stopped: Why the run must end early.
         last: The last requests before it ended early, as curl.
         until: Clauses to stop at, once one of them is broken.
+        phase: When requests are sent now.
         watched: Batches of the mock that must not be cancelled now.
         changed: The requests after which one of them was.
         differences: Where the mock differs from the target; None where the target is the mock itself.
@@ -123,6 +134,7 @@ class Report:
         self.stopped = ""
         self.last: list[str] = []
         self.until: Collection[Clause] = ()
+        self.phase: Phase = "before"
         self.watched: tuple[BatchRef, ...] = ()
         self.changed: list[tuple[Exchange, str]] = []
         self.differences: list[Difference] | None = None
@@ -222,6 +234,7 @@ class Report:
                 got=self.clean(str(got))[: 800 if exchange else None],
                 request=self.clean(request)[:160],
                 curl=self.clean(curl),
+                state=_STATES[self.phase] if exchange else "",
             )
         if clause in self.until:
             self.stopped = f"{clause.name} to hold"

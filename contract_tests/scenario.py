@@ -16,6 +16,9 @@ from .session import Stopped
 from .target import BatchRef, Target
 
 MOCK_KEY = "sk_contract_Aa0Bb1Cc2Dd3"
+KEY = f"{MOCK_KEY}Ee4"
+"""A key that may not use every namespace."""
+
 NAMESPACE = "contract_tests"
 
 
@@ -62,30 +65,31 @@ def run(
 
 def prepared_target(mock: MockServer) -> Target:
     """Add batches to a running mock, and return it as a target."""
-    first, second, third = BatchRef("bkt_a", "btch_1"), BatchRef("bkt_b", "btch_2"), BatchRef("bkt_a", "btch_9")
+    first, second = BatchRef("bkt_a", "btch_1"), BatchRef("bkt_b", "btch_2")
+    completed, draft = BatchRef("bkt_a", "btch_9"), BatchRef("bkt_b", "btch_8")
     for batch, fields in (
         (first, {"status": "IN_PROGRESS", "inputs": ["a", {"b": 1}], "outputs": ["o"]}),
         (second, {"status": "PROCESSING", "additional_data": {"error": {"message": "no disk"}}}),
-        (third, {"status": "COMPLETED"}),
+        (completed, {"status": "COMPLETED"}),
+        (draft, {"status": "DRAFT"}),
     ):
         mock.add_batches(
             [{"bucket_identifier": batch.bucket, "batch_id": batch.batch, "namespace": NAMESPACE, **fields}]
         )
     mock.add_namespace("empty_one")
-    mock.add_namespace("forbidden")
-    key = f"{MOCK_KEY}_some"
-    mock.add_key(key, namespaces=["default", NAMESPACE, "empty_one"])
+    mock.add_namespace("forbidden_one")
+    mock.add_key(KEY, namespaces=["default", NAMESPACE, "empty_one"])
     return Target(
         name="the mock",
         base_url=mock.url,
-        key=key,
+        key=KEY,
         namespace=NAMESPACE,
         namespace_id=mock.add_namespace(NAMESPACE),
         other_namespace="empty_one",
-        forbidden_namespace="forbidden",
+        forbidden_namespace="forbidden_one",
         cancelable=(first, second),
-        finished=(third,),
-        statuses={third: "COMPLETED"},
+        finished=(completed, draft),
+        statuses={completed: "COMPLETED", draft: "DRAFT"},
         max_requests=2000,
         mock=mock,
     )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
+from .clause import CLAUSES
 from .report import Report
 from .target import MARK, BatchRef, ConfigError
 from .wire import KEY_VARIABLE, Exchange, Request, Response, Wire, connected
@@ -113,8 +114,13 @@ class Session:
             self._wait_for_turn("again, after a rate limit" if refusals else kind)
             with self._lock:
                 self.last.append(request)
-            exchange = Exchange(request, (wire or self.wire).send(request))
+            wire = wire or self.wire
+            exchange = Exchange(request, wire.send(request))
             status = exchange.response.status
+            if unread := wire.unread:
+                clause = CLAUSES.get(unread.clause, CLAUSES["body-means-nothing"])
+                got = "a response to the next request on its connection, as if its body were the beginning of that"
+                self.report.check(clause, False, Exchange(unread, exchange.response), "a body that is read", got)
             if status not in LIMITED or request.induced or self.target.mock is not None:
                 break
             refusals += 1

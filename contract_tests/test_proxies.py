@@ -107,7 +107,7 @@ PROXIES: Mapping[str, tuple[str, tuple[str, ...], str, dict[str, str]]] = {
 
 
 BREACHES = (
-    "the key in a 401", "a prefix of the key will do", "409 for a finished batch", "identifiers in any case",
+    "the key in an error", "a prefix of the key will do", "409 for a finished batch", "identifiers in any case",
     "a 404 says where the batch is", "the machine keeps the key", "only Bearer with a capital", "500 on an emoji",
     "406 for XML", "a body names the batch", "under load, one gets the task of another", "FastAPI's detail",
 )  # fmt: skip

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from . import clauses as c
-from . import mutants, render
+from . import render, scenario
 from . import requirements as need
 from .clauses import CLAUSES
 from .conftest import ROOT, process
@@ -68,7 +68,7 @@ def test_make_contract_real_reports_a_wrong_configuration(tmp_path: Path) -> Non
 
 def key_in_a_403(response: Outgoing) -> None:
     response.error(403)
-    response.body["error"]["message"] = mutants.KEY
+    response.body["error"]["message"] = scenario.KEY
 
 
 def test_breach_is_shown_without_the_key(tmp_path: Path) -> None:

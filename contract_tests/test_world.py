@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import itertools
 import os
 import shutil
 import socket
-import ssl
 import subprocess
 import threading
 import time
@@ -19,11 +17,13 @@ from typing import Any
 import attrs
 import pytest
 import trustme
+import uvicorn
 
 from . import clauses as c
 from . import inputs, session
 from .clause import Clause
-from .mutants import Ask, Incoming, Mutant, MutantServer, Outgoing
+from .mutants import BUCKETS, MUTANTS, Ask, Incoming, Mutant, MutantServer, Outgoing
+from .render import explained
 from .report import Report
 from .scenario import MOCK_KEY, prepared_target, run
 from .session import Session
@@ -71,50 +71,24 @@ def broken(report: Report) -> set[Clause]:
 
 @contextlib.contextmanager
 def tls(server: MutantServer, folder: Path, host: str = "127.0.0.1") -> Iterator[int]:
-    """Speak TLS before a server, with a certificate of an authority that nothing trusts yet.
+    """Serve what a server serves over TLS, with a certificate of an authority that nothing trusts yet.
 
     Yields:
         The port.
     """
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(host, "localhost").configure_cert(context)
+    both = str(folder / "both.pem")
+    authority.issue_cert(host, "localhost").private_key_and_cert_chain_pem.write_to_path(both)
     listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def serve(plain: socket.socket) -> None:
-        port = int(server.url.rpartition(":")[2])
-        with (
-            contextlib.suppress(OSError),
-            context.wrap_socket(plain, server_side=True) as outer,
-            socket.create_connection(("127.0.0.1", port)) as inner,
-        ):
-            for one in (inner, outer):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            back = threading.Thread(target=pump, args=(inner, outer), daemon=True)
-            back.start()
-            pump(outer, inner)
-            back.join(5)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
+    outer = uvicorn.Server(uvicorn.Config(server.app(), ssl_certfile=both, ssl_keyfile=both, log_config=None))
+    thread = threading.Thread(target=outer.run, kwargs={"sockets": [listener]})
+    thread.start()
     try:
         yield listener.getsockname()[1]
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+        outer.should_exit = True
+        thread.join()
 
 
 def _has_ipv6() -> bool:
@@ -202,6 +176,19 @@ def test_rate_limit_breaks_only_what_it_breaks(clock: VirtualTime) -> None:
     assert report.stopped == ""
     assert broken(report) == LIMITERS
     assert len(LIMITERS) <= refused <= 25, "without slowing down, there are more than 40"
+
+
+def test_breach_is_blamed_on_its_cause() -> None:
+    """A body that is not read, and not the request that it spoils; a first error, and not what is compared with it."""
+    with MutantServer(MUTANTS["the body of chunks stays in the connection"]) as server:
+        report = run(target(server), 1)
+    assert broken(report) == {c.length_unannounced}
+    assert "'Transfer-Encoding: chunked'" in explained(report.results[c.length_unannounced])
+    with MutantServer(Mutant(change=lambda response: response.error(400), status=200)) as server:
+        report = run(target(server), 1)
+    assert broken(report) >= {c.cancel, c.idempotent_simultaneous}
+    assert not broken(report) & {c.idempotent, c.one_task_each, c.no_mixing}
+    assert "while the batches under cancelable were being cancelled" in explained(report.results[c.cancel])
 
 
 def test_503_of_one_request_is_a_breach(clock: VirtualTime) -> None:
@@ -329,14 +316,10 @@ def test_near_misses_need_an_account_of_ones_own() -> None:
     """Without own_account, every identifier that is not configured has the mark of the tests."""
 
     def near_misses(server: MutantServer) -> list[str]:
-        own = {"bkt_a", "bkt_b", "btch_1", "btch_2", "btch_9"}
-        return [
-            request.path
-            for request in server.requests
-            if request.batch_id
-            and MARK not in f"{request.path} {request.namespace}"
-            and not {request.bucket_identifier, request.batch_id} <= own
-        ]
+        own = {*BUCKETS, *BUCKETS.values()}
+        named = [(one, f"{one.path} {one.namespace}") for one in server.requests if one.batch_id]
+        made_up = [one for one, text in named if MARK not in text]
+        return [one.path for one in made_up if not {one.bucket_identifier, one.batch_id} <= own]
 
     with MutantServer() as server:
         run(target(server, own_account=False), 1)
@@ -356,8 +339,8 @@ def test_pace_is_kept(clock: VirtualTime) -> None:
 @pytest.mark.parametrize("key", ["sk_Aa0-Bb1_Cc2.Dd3/Ee4=", MOCK_KEY])
 def test_bash_writes_what_was_sent(key: str) -> None:
     """How the report writes a wrong key is, in bash, the bytes that were sent."""
-    rows = [*((text.encode(), written) for text, written in inputs.wrong_keys(key, range(len(key)))),
-            *inputs.other_schemes(key)]  # fmt: skip
+    keys = [*inputs.wrong_keys(key), *inputs.one_character_changed(key, range(len(key)))]
+    rows = [*((text.encode(), written) for text, written in keys), *inputs.other_schemes(key)]
     script = "\n".join(f'printf "%s\\n" "{written}"' for _, written in rows)
     done = bash(script, key)
     assert done.split(b"\n")[:-1] == [text for text, _ in rows]
@@ -370,52 +353,31 @@ def bash(script: str, key: str) -> bytes:
     return subprocess.run([command], input=script.encode(), env=environment, capture_output=True, check=True).stdout
 
 
-class Recorder(http.server.BaseHTTPRequestHandler):
-    """Records requests, whatever their method."""
-
-    requests: list[tuple[object, ...]]
-
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("do_"):
-            raise AttributeError(name)
-        return self.record
-
-    def record(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"] or 0))
-        ignored = {"host", "user-agent", "content-length" if self.command == "HEAD" else ""}
-        headers = [pair for pair in self.headers.items() if pair[0].lower() not in ignored]
-        self.requests.append((self.command, self.path, sorted(headers), body))
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(b"{}")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 def test_curl_repeats_the_request(report: Report) -> None:
     """Each command that a report may show, pasted into bash with the key in its variable, sends what was sent."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     kinds: dict[object, Request] = {}
     for request in (exchange.request for exchange in report.exchanges):
-        if request.send_length or not request.body:  # curl sends no chunks
-            names = tuple(name for name, _ in request.headers)
-            kinds[request.clause, request.method, request.gateway_reason, names, request.path.count("?")] = request
-    Recorder.requests = []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
+        names = tuple(name for name, _ in request.headers)
+        kinds[request.clause, request.method, request.gateway_reason, names, request.path.count("?")] = request
+    received: list[object] = []
+
+    def record(asked: Incoming) -> Outgoing:
+        ignored = {"host", "user-agent", "content-length" if asked.method == "HEAD" else ""}
+        headers = sorted(pair for pair in asked.headers if pair[0] not in ignored)
+        received.append((asked.method, asked.path, asked.query, headers, asked.body))
+        return Outgoing(asked, 200, {})
+
+    with behind(record) as server:
         for request in kinds.values():
-            with Wire(url) as wire:
-                assert wire.send(request).status == 200
-        sent = Recorder.requests.copy()
-        Recorder.requests.clear()
-        commands = [report.clean(request.curl(url)) for request in kinds.values()]
+            with Wire(server.url) as wire:
+                wire.send(request)
+        sent = received.copy()
+        received.clear()
+        commands = [report.clean(request.curl(server.url)) for request in kinds.values()]
         bash("\n".join(["set -e", *commands]), report.target.key)
-        server.shutdown()
     assert len(commands) > 50
+    assert len(sent) > 0.9 * len(kinds), "the rest is no valid HTTP request"
     assert report.target.key not in "".join(commands)
-    assert Recorder.requests == sent
+    assert received == sent

@@ -15,7 +15,7 @@ import ssl
 import zlib
 from collections.abc import Iterator
 from typing import Any, Self
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 import attrs
 
@@ -23,6 +23,7 @@ KEY_VARIABLE = "MIXPEEK_API_KEY"
 TIMEOUT = 15.0  # seconds for one response
 _MOST_INFORMATIONAL = 20  # responses before the final one
 _LARGE = 4000  # bytes of a path, or of all headers, that a gateway may find too many
+_LONG = 255  # characters of an identifier that an API may find too many
 MANY_KILOBYTES = "many kilobytes"
 _GATEWAY_MAY_REFUSE = {
     "an encoded slash or backslash": r"(?i)%(25)*(2F|5C)|\\",
@@ -61,6 +62,17 @@ class Request:
     def header(self, name: str) -> bytes | None:
         """Return the value of a header."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    @functools.cached_property
+    def texts(self) -> frozenset[str]:
+        """What a response may repeat of it: the segments of its path, encoded or not, its namespace and its key."""
+        parts = [*self.path.split("/"), *(value.decode("latin-1").removeprefix("Bearer ") for _, value in self.headers)]
+        return frozenset(text for part in parts for text in (part, unquote(part)) if text)
+
+    @functools.cached_property
+    def may_be_invalid(self) -> bool:
+        """Whether it names something with a control character, or with more than 255 characters."""
+        return any(len(text) > _LONG or re.search(r"[\x00-\x1f\x7f]", text) for text in self.texts)
 
     @functools.cached_property
     def gateway_reason(self) -> str:
@@ -262,10 +274,16 @@ class _FinalResponse(http.client.HTTPResponse):
 
 
 class Wire:
-    """A connection that is kept open between requests."""
+    """A connection that is kept open between requests.
+
+    Attributes:
+        unread: The last request, if the server took its body for the beginning of the next request.
+    """
 
     def __init__(self, base_url: str) -> None:
         parts = urlsplit(base_url)
+        self.unread: Request | None = None
+        self._last: Request | None = None
         self._base_url = base_url
         self._prefix = parts.path.rstrip("/")
         connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -279,12 +297,15 @@ class Wire:
         self._connection.close()
 
     def send(self, request: Request) -> Response:
-        """Send a request; one that a kept connection swallowed is sent again on a new one."""
+        """Send a request; one that a kept connection swallowed, or the last body spoiled, again on a new one."""
+        last, self._last, self.unread = self._last, request, None
         kept = self._connection.sock is not None
         response = self._send(request)
-        if kept and response.failure is not None and response.status == 0 and not response.timed_out:
+        swallowed = response.failure is not None and response.status == 0 and not response.timed_out
+        if kept and (swallowed or (last and last.body and _looks_misread(request, response))):
             self._connection.close()
-            response = self._send(request)
+            first, response = response, self._send(request)
+            self.unread = last if not swallowed and response.status != first.status else None
         if response.failure is not None:
             self._connection.close()
         return response
@@ -340,6 +361,13 @@ class Wire:
         if length and int(length[1]) != len(body):
             return f"{len(body)} bytes, {int(length[1])} announced"
         return None
+
+
+def _looks_misread(request: Request, response: Response) -> bool:
+    """Check whether a server may have seen something else in front of a request."""
+    if response.status == 405:
+        return request.method == "POST"
+    return response.status in {400, 414, 431, 501, 505} and response.json_object().get("success") is not False
 
 
 def segment(identifier: str) -> str:
