@@ -10,7 +10,15 @@ from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
 _FILE = _ROOT / "benchmarks" / "results.json"
-GROUPS = ["limits", "bulk", "call", "start", "import", "mock"]
+GROUPS = {
+    "limits": "Many batches, with a rate limit",
+    "bulk": "Many batches, without a rate limit",
+    "call": "One call",
+    "start": "The command",
+    "import": "Importing the client",
+    "mock": "The mock",
+}
+"""The groups of comparisons, and their titles."""
 
 
 @dataclass(frozen=True, kw_only=True)
