@@ -746,11 +746,9 @@ def forbidden_namespace(api: Api) -> None:
 @clause("assumed", need.NAMED, phases=BEFORE_AND_AFTER)
 def elsewhere_tells_nothing(api: Api) -> None:
     """A 404 does not tell whether a batch of this name is in another bucket or namespace, nor what else there is."""
-    in_unknown_buckets = [BatchRef(api.made_up(), batch.batch) for batch in api.samples]
-    api.expect_unseen(404, in_unknown_buckets, api.unknown)
-    api.expect_unseen(
-        404, _in_other_buckets(api, api.samples), lambda: BatchRef(api.next_batch().bucket, api.made_up())
-    )
+    api.expect_unseen(404, [BatchRef(api.made_up(), batch.batch) for batch in api.samples], api.unknown)
+    in_others = _in_other_buckets(api, api.samples)
+    api.expect_unseen(404, in_others, lambda: BatchRef(api.next_batch().bucket, api.made_up()))
     if api.target.other_namespace is not None:
         api.expect_unseen(404, api.samples, api.unknown, namespace=api.target.other_namespace)
     for exchange in api.report.exchanges:
