@@ -782,7 +782,7 @@ def odd_identifiers(api: Api) -> None:
     """Odd, long and non-ASCII identifiers that no batch has: 404."""
     bucket = segment(api.next_batch().bucket)
     key = api.target.key
-    if re.fullmatch(r"[\w.~-]+", key, re.ASCII):  # it may be sent as a name, and must not be repeated then either
+    if api.target.mock is not None:  # elsewhere an error may repeat the name that was requested
         for path in (endpoint(bucket, MARK + key), endpoint(MARK + key, f"{MARK}x")):
             api.expect(404, f"{path}?key={key}")
         api.expect(404, namespace=MARK + key)

@@ -175,7 +175,9 @@ class Report:
         refused = 400 <= response.status < 500 or (response.status == 501 and request.method != "POST")
         if request.method == "HEAD":  # whose responses show by their type alone who sent them
             return refused and "json" not in (response.header("content-type") or "")
-        return redirected or (refused and response.json_object().get("success") is not False)
+        preflight = request.method == "OPTIONS" and request.header("access-control-request-method") is not None
+        allowed = preflight and 200 <= response.status < 300 and not response.json_object()
+        return allowed or redirected or (refused and response.json_object().get("success") is not False)
 
     def _see(self, exchange: Exchange) -> None:
         response = exchange.response

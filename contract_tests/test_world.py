@@ -312,6 +312,18 @@ def test_responses_of_gateways_are_listed() -> None:
     assert {c.method.name, c.identifier_exact.name} <= set(report.gateway)
 
 
+def test_a_gateway_may_allow_a_preflight() -> None:
+    """As most APIs do that are called from browsers."""
+
+    def allow(asked: Incoming) -> Outgoing | None:
+        if asked.method == "OPTIONS" and asked["access-control-request-method"]:
+            return Outgoing(asked, 200, {"content-type": "text/plain"}, raw=b"OK")
+        return None
+
+    with behind(allow) as server:
+        assert broken(run(target(server), 1)) == set()
+
+
 def test_near_misses_need_an_account_of_ones_own() -> None:
     """Without own_account, every identifier that is not configured has the mark of the tests."""
 
