@@ -612,7 +612,6 @@ responses(404, {
 responses(405, {
     "404 for another method": lambda r: r.error(404),
     "OPTIONS gives 200": lambda r: r.asked.method == "OPTIONS" and r.set(status=200),
-    "OPTIONS gives 204 to a page": lambda r: r.asked["access-control-request-method"] and r.set(status=204),
     "HEAD gives 200": lambda r: r.asked.method == "HEAD" and r.set(status=200),
 }, c.method)
 responses(405, {
@@ -636,13 +635,18 @@ responses(None, {
     "the key in a header": lambda r: r.head("x-debug", r.asked["authorization"].encode("ascii", "replace").decode()),
     "the key in an error": lambda r: r.in_error(message=f"unknown: {r.asked['authorization']}"),
     "the key without its prefix in an error": lambda r: r.in_error(message=f"not {KEY.rpartition('_')[2]}"),
-    "the namespace in an error": lambda r: r.in_error(message=f"no {r.asked.namespace}"),
-    "the bucket in an error": lambda r: r.in_error(message=f"no {r.asked.batch[0]}"),
-    "the batch in an error": lambda r: r.in_error(message=f"no {r.asked.batch[1]}"),
     "the query in an error": lambda r: r.in_error(message=f"no {r.asked.query}"),
     "TRACE repeats the request": lambda r: r.asked.method == "TRACE" and r.set(raw=repr(r.asked.headers).encode()),
 }, c.key_not_repeated)
-# What only the state behind the server shows.
+# What counts on the mock alone, and what only the state behind it shows.
+responses(405, {
+    "OPTIONS gives 204 to a page": lambda r: r.asked["access-control-request-method"] and r.set(status=204),
+}, c.method, needs_state=True)
+responses(None, {
+    "the namespace in an error": lambda r: r.in_error(message=f"no {r.asked.namespace}"),
+    "the bucket in an error": lambda r: r.in_error(message=f"no {r.asked.batch[0]}"),
+    "the batch in an error": lambda r: r.in_error(message=f"no {r.asked.batch[1]}"),
+}, c.key_not_repeated, needs_state=True)
 responses(200, {
     "inputs lost on cancelling": lambda r: r.body.update(inputs=[]),
     "outputs dropped from the answer": lambda r: r.body.update(outputs=[]),
