@@ -127,13 +127,26 @@ def working(python: str | Path, name: str, url: str, number: int, count: int) ->
 
 def client(environment: str, name: str, count: int, in_flight: int = 1) -> Contestant:
     """Measure a client against a server of its own that takes everything; bulk is scaled to 1,000 batches."""
+    return _anew(environment, server, environments.python(environment), name, in_flight, count)
 
-    @contextmanager
-    def opened() -> Iterator[Measure]:
-        with server() as url, working(environments.python(environment), name, url, in_flight, count) as measure:
-            yield lambda: _per_thousand(measure(), count)
 
-    return Contestant(environment, opened)
+def _anew(
+    environment: str,
+    serve: Callable[[], AbstractContextManager[str]],
+    python: str | Path,
+    name: str,
+    number: int,
+    count: int,
+) -> Contestant:
+    """Measure a contestant of benchmarks/worker.py at a server, each time in new processes, once they are warm."""
+
+    # Processes that run the same program differ by up to a tenth in speed, and each keeps its own.
+    def measure() -> Figures:
+        with serve() as url, working(python, name, url, number, count) as work:
+            work()
+            return _per_thousand(work(), count)
+
+    return Contestant(environment, lambda: nullcontext(measure))
 
 
 def _per_thousand(figures: Figures, count: int) -> Figures:
@@ -240,12 +253,5 @@ def silent_prism(port: int) -> Command:
 
 
 def serving(environment: str, command: Callable[[int], Command], count: int) -> Contestant:
-    """Measure a mock under load over 16 connections, scaled to 1,000 requests; each time in a new process."""
-
-    # Processes that run the same program differ by up to a tenth in speed, and each keeps its own.
-    def measure() -> Figures:
-        with _serving(command) as url, working(sys.executable, "load", url, 16, count) as load:
-            load()
-            return _per_thousand(load(), count)
-
-    return Contestant(environment, lambda: nullcontext(measure))
+    """Measure a mock under load over 16 connections, scaled to 1,000 requests."""
+    return _anew(environment, lambda: _serving(command), sys.executable, "load", 16, count)

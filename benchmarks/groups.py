@@ -135,7 +135,8 @@ def _bulk(part: int) -> Case:
             Row(what, tasks, vendor, 1 / 1.15),
             Row(what, ours, aiohttp, 1 / 0.9),
         ],
-        rounds=11,
+        rounds=9,
+        seconds=180,
     )
 
 
@@ -144,7 +145,7 @@ def _call(count: int) -> Case:
     return Case(
         {ours: client("ours", "call_ours", count), httpx: client("httpx", "call_httpx", count)},
         [Row("One call", ours, httpx, 1.0, notable=True)],
-        rounds=31,
+        rounds=15,
     )
 
 
