@@ -37,7 +37,9 @@ def _outputs(items: _Items) -> list[str | dict[str, Any]]:
 
 
 def _additional_data(data: dict[str, Any] | None) -> dict[str, Any] | None:
-    if not (data is None or isinstance(data, dict)):
+    if data is None:
+        return None
+    if not isinstance(data, dict):
         raise ConfigurationError("additional_data must be a JSON object or null.")
     copy: dict[str, Any] | None = check_json(data, "additional_data")
     return copy

@@ -64,7 +64,7 @@ def check_items(items: Any, name: str) -> list[str | dict[str, Any]]:
     """Return a copy of the inputs or outputs of a task, a list of strings and JSON objects."""
     if not isinstance(items, list | tuple) or not all(isinstance(item, str | dict) for item in items):
         raise ConfigurationError(f"{name} must be a list of strings and JSON objects.")
-    copy: list[str | dict[str, Any]] = check_json(items, name)
+    copy: list[str | dict[str, Any]] = check_json(items, name) if items else []
     return copy
 
 

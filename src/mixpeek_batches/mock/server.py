@@ -9,7 +9,6 @@ import ipaddress
 import logging
 import socket
 import threading
-import time
 from collections.abc import Iterable
 from typing import Self
 
@@ -31,7 +30,18 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        self.started_or_failed = threading.Event()
         self._stopping = asyncio.Event()
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            super().run(sockets)
+        finally:
+            self.started_or_failed.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.started_or_failed.set()
 
     def stop(self) -> None:
         """Begin to end; from any thread, if the server has started."""
@@ -140,12 +150,10 @@ class MockServer(MockState):
             target=server.run, kwargs={"sockets": [listener]}, name="mixpeek-mock", daemon=True
         )
         thread.start()
-        deadline = time.monotonic() + _START_OR_STOP_TIMEOUT
-        while not server.started:
-            if not thread.is_alive() or time.monotonic() > deadline:
-                self.stop()
-                raise ConfigurationError("The mock did not start: see the log of uvicorn.")
-            time.sleep(0.001)
+        server.started_or_failed.wait(_START_OR_STOP_TIMEOUT)
+        if not server.started:
+            self.stop()
+            raise ConfigurationError("The mock did not start: see the log of uvicorn.")
         return self
 
     def _listen(self) -> socket.socket:
