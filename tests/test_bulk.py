@@ -288,6 +288,23 @@ def test_stale_connection_and_timeout(connect: Connect) -> None:
 
 
 @each_loop
+def test_deadline_is_that_of_the_attempt(driver: str) -> None:
+    """A time-out comes when its own attempt has had its time, whenever others began."""
+
+    async def respond(request: httpx.Request) -> httpx.Response:
+        await anyio.sleep(0.6 if request.url.path.endswith("/first/cancel") else 60)
+        return httpx.Response(200, json=TASK)
+
+    async def consume(client: AsyncClient) -> list[float]:
+        pairs = [("bkt_1", "first"), ("bkt_1", "hung")]
+        return [time.monotonic() async for _ in client.cancel_batches(pairs, concurrency=1)]
+
+    transport = {"transport": httpx.MockTransport(respond)}
+    first, hung = run(driver, consume, base_url=NOWHERE, http=transport, timeout=1.0, max_retries=0)
+    assert 0.99 < hung - first < 1.3
+
+
+@each_loop
 def test_response_at_the_deadline(driver: str) -> None:
     """A response that arrives just as the deadline ends its attempt leaves the next batch all of its time."""
 

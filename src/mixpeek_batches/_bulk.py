@@ -402,7 +402,9 @@ class AsyncRun(_Run):
                     self._attempts[attempt] = scope
                     while not scope.cancel_called:  # else it would end the next attempt as well
                         while not self._todo:
-                            await self._stay_idle()
+                            wake = self._new_event()
+                            self._idle.append(wake)
+                            await wake.wait()
                         job = self._todo.popleft()
                         assert job.request is not None
                         attempt.deadline, attempt.sent = anyio.current_time() + self._timeout, 1
@@ -420,15 +422,6 @@ class AsyncRun(_Run):
             if job is not None:
                 assert job.request is not None
                 self._finish(job, failure or (self._timed_out(job.request), attempt.sent))
-
-    async def _stay_idle(self) -> None:
-        wake = self._new_event()
-        self._idle.append(wake)
-        try:
-            await wake.wait()
-        finally:
-            if not wake.is_set():  # cancelled
-                self._idle.remove(wake)
 
     def _finish(self, job: Job, outcome: Outcome | BaseException) -> None:
         self._outcomes.append((job, outcome))
