@@ -127,10 +127,10 @@ def working(python: str | Path, name: str, url: str, number: int, count: int) ->
 
 def client(environment: str, name: str, count: int, in_flight: int = 1) -> Contestant:
     """Measure a client against a server of its own that takes everything; bulk is scaled to 1,000 batches."""
-    return _anew(environment, server, environments.python(environment), name, in_flight, count)
+    return _in_new_processes(environment, server, environments.python(environment), name, in_flight, count)
 
 
-def _anew(
+def _in_new_processes(
     environment: str,
     serve: Callable[[], AbstractContextManager[str]],
     python: str | Path,
@@ -254,4 +254,4 @@ def silent_prism(port: int) -> Command:
 
 def serving(environment: str, command: Callable[[int], Command], count: int) -> Contestant:
     """Measure a mock under load over 16 connections, scaled to 1,000 requests."""
-    return _anew(environment, lambda: _serving(command), sys.executable, "load", 16, count)
+    return _in_new_processes(environment, lambda: _serving(command), sys.executable, "load", 16, count)

@@ -42,11 +42,12 @@ class _Transport(RequestsTransport):
         headers = [(name, value if isinstance(value, bytes) else str(value).encode("utf-8", "replace"))
                    for name, value in prepared.headers.items() if name.lower() != "content-length"]  # fmt: skip
         path = str(prepared.url).removeprefix(self.api.target.base_url)
-        plain = self.api.request(path, more=headers, accept=None, key=None, namespace=None, clause="generated")
+        plain = self.api.request(path, more=headers, accept=None, key=None, namespace=None)
         right_key = f"Bearer {self.api.target.key}".encode(), f"Bearer ${KEY_VARIABLE}"
         body = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body
         request = attrs.evolve(
             plain,
+            clause=c.body_means_nothing.name if body else "generated",
             method=str(prepared.method),
             body=body if isinstance(body, bytes) else b"",
             bash=(*plain.bash, right_key),

@@ -84,7 +84,7 @@ WORDS = ("*", "%", "-", "0", "all", "latest", "null", "undefined")
 def near(name: str) -> list[str]:
     """Return what a sloppy comparison would take for a name: other case, accents, digits, spaces, quotes, slashes.
 
-    Those of two names are in the same order. A text that is the name itself differs in nothing there.
+    The list has the same length and order for every name; a text may be the name itself.
     """
     digits = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
     number = next((at for at, character in enumerate(name) if character.isdigit()), len(name))

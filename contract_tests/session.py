@@ -118,9 +118,10 @@ class Session:
             exchange = Exchange(request, wire.send(request))
             status = exchange.response.status
             if unread := wire.unread:
-                clause = CLAUSES.get(unread.clause, CLAUSES["body-means-nothing"])
                 got = "a response to the next request on its connection, as if its body were the beginning of that"
-                self.report.check(clause, False, Exchange(unread, exchange.response), "a body that is read", got)
+                self.report.check(
+                    CLAUSES[unread.clause], False, Exchange(unread, exchange.response), "a body that is read", got
+                )
             if status not in LIMITED or request.induced or self.target.mock is not None:
                 break
             refusals += 1

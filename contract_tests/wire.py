@@ -65,7 +65,7 @@ class Request:
 
     @functools.cached_property
     def texts(self) -> frozenset[str]:
-        """What a response may repeat of it: the segments of its path, encoded or not, its namespace and its key."""
+        """What a response may repeat of it: the segments of its path and the values of its headers, encoded or not."""
         parts = [*self.path.split("/"), *(value.decode("latin-1").removeprefix("Bearer ") for _, value in self.headers)]
         return frozenset(text for part in parts for text in (part, unquote(part)) if text)
 

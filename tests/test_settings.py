@@ -119,14 +119,8 @@ def test_key(key: str) -> None:
     "url",
     [
         *["", " ", "/", "host", "host:443", "//host", "https:host", "https://", "https:///path", "mailto:me@host"],
-        *[
-            "ftp://host",
-            "file:///etc/passwd",
-            "https://host:port",
-            "https://host:0",
-            "https://host:65536",
-            "https://host:-1",
-        ],
+        *["ftp://host", "file:///etc/passwd"],
+        *["https://host:port", "https://host:0", "https://host:65536", "https://host:-1"],
         *["https://[::1", "https://[nonsense]", "https://[", "https://" + "h" * 70_000],
         *["https://host\n", "https://host\0", "https://host ", " https://host", "https://ho st", "https://host\\x"],
         *["https://user@host", "https://user:geheim@host", "https://:@host"],
